@@ -1,0 +1,74 @@
+//! The runner of console sessions tells a right page from a wrong one, and leaves nothing behind.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use book_check::{Problem, session};
+use common::{Fixture, assert_only, fixtures};
+
+const SESSION: &str = "book/src/ch00-sample/session.md";
+
+fn run(fixture: &Fixture, bless: bool) -> Vec<Problem> {
+    session::check(&fixture.book(), &fixtures().join("programs"), Some("session"), bless).unwrap()
+}
+
+#[test]
+fn a_page_that_shows_the_truth_passes() {
+    testing::needs!(Root, UserNamespaces);
+    assert_eq!(run(&Fixture::new(), false), []);
+}
+
+#[test]
+fn a_wrong_output_is_found_and_blessed() {
+    testing::needs!(Root, UserNamespaces);
+    let fixture = Fixture::with_fault(SESSION, "\nlearner\n", "\nroot\n");
+    let text = fs::read_to_string(fixture.root().join(SESSION)).unwrap();
+    assert_only(&run(&fixture, false), "book/src/ch00-sample/session.md:9", "really: learner");
+
+    // What differs is rewritten, and nothing else: not even an inode number that varies.
+    assert_eq!(run(&fixture, true), []);
+    let blessed = fs::read_to_string(fixture.root().join(SESSION)).unwrap();
+    assert_eq!(blessed, text.replace("\nroot\n", "\nlearner\n"));
+}
+
+#[test]
+fn a_status_that_the_page_does_not_show_is_found() {
+    testing::needs!(Root, UserNamespaces);
+    let fixture = Fixture::with_fault(SESSION, "[exit status: 3]\n", "");
+    assert_only(&run(&fixture, false), "book/src/ch00-sample/session.md:6", "[exit status: 3]");
+}
+
+#[test]
+fn an_inner_program_that_answers_otherwise_is_found() {
+    testing::needs!(Root, UserNamespaces);
+    let fixture = Fixture::with_fault(SESSION, "\n42\n", "\n43\n");
+    assert_only(&run(&fixture, false), "book/src/ch00-sample/session.md:42", "really: 42");
+}
+
+#[test]
+fn an_inner_program_that_ends_too_early_is_found() {
+    testing::needs!(Root, UserNamespaces);
+    let fixture = Fixture::with_fault(SESSION, "/ # exit\n", "/ # exit\n/ # exit\n");
+    assert_only(&run(&fixture, false), "book/src/ch00-sample/session.md:42", "the program has ended");
+}
+
+#[test]
+fn no_process_of_a_page_outlives_it() {
+    testing::needs!(Root, UserNamespaces);
+    // The number of seconds marks the process among those of the machine.
+    let background = "$ (setsid sleep 98754321 &)\n$ hostname;";
+    let fixture = Fixture::with_fault(SESSION, "$ hostname;", background);
+    assert_eq!(run(&fixture, false), []);
+    testing::poll(Duration::from_secs(5), || processes("98754321").is_empty().then_some(()));
+}
+
+/// The command lines of the machine's processes that contain `part`.
+fn processes(part: &str) -> Vec<String> {
+    let directories = fs::read_dir("/proc").unwrap().flatten();
+    let files = directories.map(|entry| entry.path().join("cmdline"));
+    let lines = files.filter_map(|file: PathBuf| fs::read_to_string(file).ok());
+    lines.filter(|line| line.contains(part)).collect()
+}

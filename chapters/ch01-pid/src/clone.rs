@@ -1,0 +1,74 @@
+//! clone3(2): make a process.
+//!
+//! fork(2) copies the caller. clone3 does the same when it is given no other flags, and more with them: new namespaces
+//! (`CLONE_NEW*`), a pidfd for the child (`CLONE_PIDFD`), a place in a cgroup from its first instruction on
+//! (`CLONE_INTO_CGROUP`). The C library has no wrapper. Manual page:
+//! [clone(2)](https://man7.org/linux/man-pages/man2/clone.2.html).
+
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+/// CLONE_INTO_CGROUP of linux/sched.h. The constant of the crate `libc` is a C int, which it does not fit in.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What clone3 returns: twice, as fork does.
+#[derive(Debug)]
+pub enum Cloned {
+    /// In the parent: the child's pid as the parent sees it, and a *pidfd*, a file descriptor for the child. A pid can
+    /// be given to another process once the child is gone; a pidfd never means anyone else.
+    Parent(Pid, OwnedFd),
+    /// In the child.
+    Child,
+}
+
+// ANCHOR: clone3
+/// Makes a child in new `namespaces` (of `CLONE_NEW*`), and straight into `cgroup` if one is given: a directory of a
+/// cgroup v2 hierarchy.
+///
+/// # Errors
+///
+/// clone(2) lists them. Of note: ENOSYS (a kernel before 5.3, or a filter that hides the call), EPERM (no
+/// CAP_SYS_ADMIN), ENOSPC (a limit on namespaces), EINVAL (flags that this kernel does not know).
+///
+/// # Safety
+///
+/// The process must have a single thread. The child gets a copy of the memory but not of the other threads, so a lock
+/// that one of them held would stay locked for ever.
+pub unsafe fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Cloned, Errno> {
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: the structure is integers only; zero means "not used" for each of them.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = (namespaces.bits() as u32 as u64) | libc::CLONE_PIDFD as u64;
+    arguments.pidfd = &raw mut pidfd as u64;
+    arguments.exit_signal = Signal::SIGCHLD as u64;
+    if let Some(directory) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = directory.as_raw_fd() as u64;
+    }
+
+    // SAFETY: no CLONE_VM and no stack, so the child goes on here with its own copy of the memory, as after fork(2).
+    // The caller promises that no other thread exists. The kernel only writes to `pidfd`, which outlives the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    match Errno::result(pid)? {
+        0 => Ok(Cloned::Child),
+        pid => {
+            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent(Pid::from_raw(pid as i32), pidfd))
+        }
+    }
+}
+// ANCHOR_END: clone3
+
+/// Whether this process has a single thread.
+///
+/// unshare(2) with CLONE_THREAD changes nothing, and is refused (EINVAL) in a process with several threads. It is the
+/// only way to ask that does not need `/proc`.
+pub fn is_single_threaded() -> bool {
+    nix::sched::unshare(CloneFlags::CLONE_THREAD).is_ok()
+}

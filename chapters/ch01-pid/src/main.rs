@@ -1,0 +1,96 @@
+//! The lesson of chapter 1: a process that believes it is the first one.
+
+mod experiments;
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use ch00_chroot::exec::{clean_environment, own_environment};
+use ch00_chroot::{enter, exec};
+use ch01_pid::terminal::{open_pty, take_control, use_as_stdio};
+use ch01_pid::{Signals, Spawn, attend, exit_code, init, is_interactive};
+use clap::Parser;
+use lesson::{Flags, Lesson, parse, privileges};
+use log::info;
+use nix::sched::CloneFlags;
+use nix::unistd::getpid;
+
+/// Run a command as the first process of a PID namespace
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+    /// The command itself is PID 1, with no init in front of it
+    #[arg(long)]
+    no_init: bool,
+    /// The command and its arguments; without it, the lesson's experiments
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+// ANCHOR: main
+fn main() -> ExitCode {
+    lesson::run(exit_code, || {
+        let arguments: Arguments = parse();
+        let lesson = arguments.flags.start()?;
+        privileges::acquire()?;
+        if !arguments.command.is_empty() {
+            return run(&lesson, &arguments);
+        }
+        let command = ["sh", "-c", "echo \"sh: my process id is $$\""].map(OsString::from).to_vec();
+        let status = run(&lesson, &Arguments { command, ..arguments })?;
+        experiments::all(&lesson)?;
+        Ok(status)
+    })
+}
+// ANCHOR_END: main
+
+// ANCHOR: run
+/// Runs the command in a new PID namespace; returns its exit status.
+fn run(lesson: &Lesson, arguments: &Arguments) -> Result<u8> {
+    info!(target: "say", "Make a process in a PID namespace of its own.");
+    let signals = Signals::forwarded()?;
+    let terminal = if is_interactive() { Some(open_pty(Path::new("/dev/ptmx"))?) } else { None };
+    let slave = terminal.as_ref().map(|terminal| &terminal.slave);
+
+    let held = Spawn::new()
+        .namespaces(CloneFlags::CLONE_NEWPID)
+        .keep(lesson.descriptors())
+        .keep(slave.map(AsFd::as_fd))
+        .dies_with_parent()
+        .start(|report| {
+            info!(target: "kernel", "inside, getpid() is {}", getpid());
+            if let Some(root) = &arguments.flags.rootfs {
+                enter(root)?;
+            }
+            lesson.show_view()?;
+            if let Some(slave) = slave {
+                use_as_stdio(slave)?;
+            }
+            if arguments.no_init {
+                command(arguments, slave.is_some())
+            } else {
+                init(report, || command(arguments, slave.is_some()))
+            }
+        })?;
+
+    let pids = experiments::status_line(held.pid(), "NSpid")?;
+    info!(target: "kernel", "outside, /proc/{}/status says NSpid: {pids}", held.pid());
+    let child = held.release()?;
+    attend(child, &signals, terminal.map(|terminal| terminal.master))
+}
+// ANCHOR_END: run
+
+// ANCHOR: command
+/// The last thing that the child does.
+fn command(arguments: &Arguments, has_terminal: bool) -> Result<std::convert::Infallible> {
+    if has_terminal {
+        take_control()?;
+    }
+    let environment = if arguments.flags.rootfs.is_some() { clean_environment() } else { own_environment() };
+    Ok(exec(&arguments.command, &environment)?)
+}
+// ANCHOR_END: command

@@ -1,0 +1,292 @@
+//! Make a process, and hold it back until all is ready for it.
+//!
+//! A container has two sides. The parent, on the host, writes what only the host may write (the maps of a user
+//! namespace, a cgroup's list of processes, the other end of a network link), and needs the child's pid for it. The child
+//! changes itself, and then becomes the command. So the child must exist before the host's half begins, and must not
+//! go on before that half is done:
+//!
+//! ```text
+//!   parent                                child
+//!   ------                                -----
+//!   Spawn::start   -- clone3 ---------->  closes what it must not inherit
+//!   the host's half, with Held::pid       waits at the gate
+//!   Held::release  -- one byte -------->  runs the closure: the child's half
+//!   waits          <- end of file ------  ... which ends in exec
+//!   Child::wait    <- pidfd ------------  the command exits
+//! ```
+//!
+//! Manual pages: clone(2), pidfd_open(2), waitid(2), pidfd_send_signal(2).
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use log::info;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, pipe2};
+
+use crate::clone::{Cloned, clone3, is_single_threaded};
+use crate::descriptors::close_others;
+use crate::report::{self, Report, Reports};
+
+// ANCHOR: spawn
+/// What the child is to be; [`Spawn::start`] makes it.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    namespaces: CloneFlags,
+    cgroup: Option<BorrowedFd<'a>>,
+    keep: Vec<RawFd>,
+    dies_with_parent: bool,
+}
+// ANCHOR_END: spawn
+
+impl Default for Spawn<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> Spawn<'a> {
+    /// A child like one of fork(2): in the same namespaces, with no descriptors but 0, 1 and 2.
+    pub fn new() -> Self {
+        Spawn { namespaces: CloneFlags::empty(), cgroup: None, keep: Vec::new(), dies_with_parent: false }
+    }
+
+    /// New namespaces for the child: any of `CLONE_NEW*`.
+    pub fn namespaces(mut self, namespaces: CloneFlags) -> Self {
+        self.namespaces = namespaces;
+        self
+    }
+
+    /// The directory of a cgroup v2 in which the child starts (CLONE_INTO_CGROUP, Linux 5.7).
+    pub fn cgroup(mut self, directory: BorrowedFd<'a>) -> Self {
+        self.cgroup = Some(directory);
+        self
+    }
+
+    /// More descriptors that the child inherits. They stay close-on-exec if they are.
+    pub fn keep(mut self, descriptors: impl IntoIterator<Item = BorrowedFd<'a>>) -> Self {
+        self.keep.extend(descriptors.into_iter().map(|descriptor| descriptor.as_raw_fd()));
+        self
+    }
+
+    /// The kernel kills the child when this process dies, however it dies (PR_SET_PDEATHSIG in prctl(2)).
+    pub fn dies_with_parent(mut self) -> Self {
+        self.dies_with_parent = true;
+        self
+    }
+
+    // ANCHOR: start
+    /// Makes the child. It waits at the gate; once released, it runs `child`, which ends in exec or in an error.
+    ///
+    /// # Errors
+    ///
+    /// Refuses to run in a process with several threads. Else clone3's errno, with the likely reason.
+    pub fn start<F>(self, child: F) -> Result<Held>
+    where
+        F: FnOnce(&mut Report) -> Result<Infallible>,
+    {
+        ensure!(
+            is_single_threaded(),
+            "spawn: this process has several threads; a lock that one holds would stay locked"
+        );
+        let (gate_in_child, gate) = pipe2(OFlag::O_CLOEXEC).context("pipe2 for the gate")?;
+        let (reports, report) = report::pipe()?;
+        let parent = nix::unistd::getpid();
+
+        info!(target: "syscall", "{}", describe(self.namespaces, self.cgroup.is_some()));
+        // SAFETY: the process has a single thread: asked above.
+        match unsafe { clone3(self.namespaces, self.cgroup) }.map_err(clone_error)? {
+            Cloned::Parent(pid, pidfd) => {
+                let child = Child { pid, pidfd, reaped: false };
+                Ok(Held { child, gate: gate.into(), reports })
+            }
+            Cloned::Child => {
+                // Our copies of the parent's ends: with the gate's we would wait for ourselves.
+                drop((gate, reports));
+                self.live(parent, gate_in_child, report, child)
+            }
+        }
+    }
+    // ANCHOR_END: start
+
+    // ANCHOR: live
+    /// The child's life up to exec. It never returns into the parent's code, which it has a copy of.
+    fn live<F>(self, parent: Pid, gate: OwnedFd, mut report: Report, child: F) -> !
+    where
+        F: FnOnce(&mut Report) -> Result<Infallible>,
+    {
+        let lives = || -> Result<Infallible> {
+            self.tie_to(parent)?;
+            // The parent may give up while we wait: it closes the gate, and there is nothing left to do.
+            let mut gate = File::from(gate);
+            ensure!(gate.read(&mut [0]).context("wait at the gate")? == 1, "the parent gave up");
+            drop(gate);
+
+            let mut keep = self.keep.clone();
+            keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));
+            close_others(&keep)?;
+            child(&mut report)
+        };
+        let Err(error) = lives();
+        report.send(&error);
+        exit_now(report::exit_code(&error))
+    }
+
+    /// With `dies_with_parent`: asks the kernel to kill this process when its parent dies.
+    fn tie_to(&self, parent: Pid) -> Result<()> {
+        if self.dies_with_parent {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
+            // The parent may have died before this: then the signal never comes. In a new PID namespace getppid(2)
+            // is always 0; there the gate, which the parent's death closes, tells it.
+            let now = nix::unistd::getppid();
+            ensure!(now == parent || now.as_raw() == 0, "the parent died while the child started");
+        }
+        Ok(())
+    }
+    // ANCHOR_END: live
+}
+
+/// Ends a child without running the exit handlers, which belong to the parent's copy of the program.
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: _exit(2) ends the process and touches no memory of it.
+    unsafe { libc::_exit(code.into()) }
+}
+
+fn describe(namespaces: CloneFlags, into_cgroup: bool) -> String {
+    let mut flags: Vec<&str> = namespaces.iter_names().map(|(name, _)| name).collect();
+    flags.push("CLONE_PIDFD");
+    if into_cgroup {
+        flags.push("CLONE_INTO_CGROUP");
+    }
+    format!("clone3({})  a copy of this process", flags.join(" | "))
+}
+
+fn clone_error(errno: Errno) -> anyhow::Error {
+    let hint = match errno {
+        Errno::ENOSYS => {
+            "it needs Linux 5.3; an old container's seccomp filter may hide it (Docker before 20.10.10)"
+        }
+        Errno::EPERM => "new namespaces need CAP_SYS_ADMIN, or a user namespace of your own",
+        Errno::ENOSPC => "a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces",
+        Errno::EAGAIN => "a limit on processes is reached: see ulimit -u and pids.max",
+        Errno::EINVAL => "this kernel does not know one of the flags",
+        _ => "clone(2) lists the reasons",
+    };
+    anyhow!(errno).context(format!("clone3 ({hint})"))
+}
+
+// ANCHOR: held
+/// A child that waits at the gate. Dropped without a release, it is killed.
+#[derive(Debug)]
+pub struct Held {
+    child: Child,
+    gate: File,
+    reports: Reports,
+}
+
+impl Held {
+    /// The child's pid, as this process sees it.
+    pub fn pid(&self) -> Pid {
+        self.child.pid
+    }
+
+    /// Opens the gate, and waits until the child runs the command.
+    ///
+    /// # Errors
+    ///
+    /// A [`ChildError`](crate::ChildError) where the child's half failed; the child is gone then.
+    pub fn release(mut self) -> Result<Child> {
+        // A child that was killed meanwhile can't read (EPIPE); its end is told by Child::wait.
+        if let Err(error) = self.gate.write_all(b"!") {
+            ensure!(error.kind() == std::io::ErrorKind::BrokenPipe, "write to the gate: {error}");
+        }
+        drop(self.gate);
+        match self.reports.receive()? {
+            None => Ok(self.child),
+            Some(error) => {
+                self.child.wait()?;
+                Err(error.into())
+            }
+        }
+    }
+}
+// ANCHOR_END: held
+
+// ANCHOR: child
+/// A child that runs its command. Dropped before it was waited for, it is killed and reaped.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+    reaped: bool,
+}
+
+impl Child {
+    /// The child's pid, as this process sees it.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends `signal` to the child, and to no other process that may get its pid later.
+    ///
+    /// # Errors
+    ///
+    /// pidfd_send_signal(2)'s errno; ESRCH when the child is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let (pidfd, none) = (self.pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: the descriptor is open, and a null siginfo means what kill(2) would send.
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal as i32, none, 0) };
+        Errno::result(result).with_context(|| format!("pidfd_send_signal({}, {signal})", self.pid))?;
+        Ok(())
+    }
+
+    /// Waits for the child's end; returns the status that a shell would show: its own, or 128 plus its signal.
+    ///
+    /// # Errors
+    ///
+    /// waitid(2)'s errno.
+    pub fn wait(&mut self) -> Result<u8> {
+        let status = loop {
+            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+                Err(Errno::EINTR) => continue,
+                result => break result.with_context(|| format!("waitid for the child {}", self.pid))?,
+            }
+        };
+        self.reaped = true;
+        shell_status(status).with_context(|| format!("waitid: the child {} did not end", self.pid))
+    }
+}
+
+impl AsFd for Child {
+    /// The pidfd: readable (poll(2)) once the child has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            // Both fail only where the child is gone already, which is what we want.
+            self.signal(Signal::SIGKILL).unwrap_or_default();
+            self.wait().unwrap_or_default();
+        }
+    }
+}
+// ANCHOR_END: child
+
+/// What `$?` shows for a process that ended so; nothing for one that only stopped.
+pub(crate) fn shell_status(status: WaitStatus) -> Option<u8> {
+    match status {
+        WaitStatus::Exited(_, code) => Some(code as u8),
+        WaitStatus::Signaled(_, signal, _) => Some(128 + signal as u8),
+        _ => None,
+    }
+}

@@ -1,0 +1,173 @@
+//! A terminal of its own.
+//!
+//! A pseudo-terminal is a pair: what is written to one end is read at the other. A shell holds the *slave*, which behaves
+//! like a terminal (it edits lines, turns Ctrl-C into SIGINT, has a size); we hold the *master*, and copy between it and the
+//! terminal of the user.
+//!
+//! Why not hand the user's terminal to the container? It does not belong there: its session and its process groups are
+//! numbers of the host's PID namespace, so the shell has no job control; and whoever holds it can read what the user
+//! types after the container has ended. Manual pages: pty(7), ioctl_tty(2), setsid(2), termios(3).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use log::info;
+use nix::fcntl::{OFlag, open};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::stat::Mode;
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd;
+
+/// The ioctls of ioctl_tty(2), as functions.
+mod ioctl {
+    #![allow(missing_docs)]
+    nix::ioctl_write_ptr_bad!(set_lock, libc::TIOCSPTLCK, libc::c_int);
+    nix::ioctl_write_int_bad!(open_peer, libc::TIOCGPTPEER);
+    nix::ioctl_write_int_bad!(set_controlling, libc::TIOCSCTTY);
+    nix::ioctl_read_bad!(get_size, libc::TIOCGWINSZ, libc::winsize);
+    nix::ioctl_write_ptr_bad!(set_size, libc::TIOCSWINSZ, libc::winsize);
+}
+
+// ANCHOR: pty
+/// The two ends of a pseudo-terminal.
+#[derive(Debug)]
+pub struct Pty {
+    /// Our end.
+    pub master: OwnedFd,
+    /// The shell's end.
+    pub slave: OwnedFd,
+}
+
+/// Makes a pseudo-terminal, from the multiplexer at `ptmx`: `/dev/ptmx`, or that of a container's own devpts.
+///
+/// # Errors
+///
+/// Names `ptmx`, with the errno of open(2) or of the ioctl that failed.
+pub fn open_pty(ptmx: &Path) -> Result<Pty> {
+    info!(target: "syscall", "open({ptmx:?})  a new pseudo-terminal: this is its master");
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = open(ptmx, flags, Mode::empty()).with_context(|| format!("open {ptmx:?}"))?;
+    // SAFETY: the ioctl reads one integer through the pointer, which is valid for the call.
+    unsafe { ioctl::set_lock(master.as_raw_fd(), &0) }.context("ioctl(TIOCSPTLCK)")?;
+    // By the descriptor, not by the name that ptsname(3) gives: /dev/pts/N may be another devpts's here.
+    // SAFETY: the ioctl takes flags by value, and touches no memory of ours.
+    let slave =
+        unsafe { ioctl::open_peer(master.as_raw_fd(), flags.bits()) }.context("ioctl(TIOCGPTPEER)")?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let slave = unsafe { OwnedFd::from_raw_fd(slave) };
+    Ok(Pty { master, slave })
+}
+
+/// Makes `slave` the standard input, output and error of this process.
+///
+/// # Errors
+///
+/// dup2(2)'s errno.
+pub fn use_as_stdio(slave: &OwnedFd) -> Result<()> {
+    unistd::dup2_stdin(slave).context("dup2 to standard input")?;
+    unistd::dup2_stdout(slave).context("dup2 to standard output")?;
+    unistd::dup2_stderr(slave).context("dup2 to standard error")
+}
+
+/// Begins a session of its own, with standard input as its controlling terminal: the process group of this process is in
+/// the foreground, and Ctrl-C goes there.
+///
+/// # Errors
+///
+/// EPERM of setsid(2) in a process that leads a group already; the errno of the ioctl.
+pub fn take_control() -> Result<()> {
+    info!(target: "syscall", "setsid()  a session of its own, without a terminal yet");
+    unistd::setsid().context("setsid")?;
+    info!(target: "syscall", "ioctl(0, TIOCSCTTY)  this terminal is the session's: job control works");
+    // SAFETY: the ioctl takes a number by value, and touches no memory of ours.
+    unsafe { ioctl::set_controlling(0, 0) }.context("ioctl(TIOCSCTTY)")?;
+    Ok(())
+}
+// ANCHOR_END: pty
+
+// ANCHOR: pass_master
+/// Sends a master through a Unix socket: the child makes the terminal inside, the parent serves it (SCM_RIGHTS in
+/// unix(7)). `runc --console-socket` is this.
+///
+/// # Errors
+///
+/// sendmsg(2)'s errno.
+pub fn send_master(socket: BorrowedFd, master: &OwnedFd) -> Result<()> {
+    let descriptors = [master.as_raw_fd()];
+    let control = [ControlMessage::ScmRights(&descriptors)];
+    let data = [IoSlice::new(b"/dev/ptmx")];
+    sendmsg::<()>(socket.as_raw_fd(), &data, &control, MsgFlags::empty(), None)
+        .context("sendmsg of the terminal")?;
+    Ok(())
+}
+
+/// Receives what [`send_master`] sends.
+///
+/// # Errors
+///
+/// recvmsg(2)'s errno, or that no descriptor came: the sender is gone.
+pub fn receive_master(socket: BorrowedFd) -> Result<OwnedFd> {
+    let mut data = [0; 4096];
+    let mut data = [IoSliceMut::new(&mut data)];
+    let mut space = nix::cmsg_space!(RawFd);
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut data, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+        .context("recvmsg of the terminal")?;
+    let mut received = None;
+    for control in message.cmsgs().context("read the control messages")? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control {
+            // SAFETY: the kernel has just made these descriptors for us; there is room for one, so there is one.
+            received = descriptors.first().map(|descriptor| unsafe { OwnedFd::from_raw_fd(*descriptor) });
+        }
+    }
+    ensure!(received.is_some(), "recvmsg of the terminal: no descriptor came with the message");
+    Ok(received.expect("asked above"))
+}
+// ANCHOR_END: pass_master
+
+/// Gives the terminal `to` the size of the terminal `from`. The kernel tells the foreground group by SIGWINCH.
+///
+/// # Errors
+///
+/// The ioctl's errno: ENOTTY where one is no terminal.
+pub fn copy_size(from: BorrowedFd, to: BorrowedFd) -> Result<()> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: each ioctl reads or writes one `winsize` through the pointer, which is valid for the call.
+    unsafe { ioctl::get_size(from.as_raw_fd(), &mut size) }.context("ioctl(TIOCGWINSZ)")?;
+    // SAFETY: as above.
+    unsafe { ioctl::set_size(to.as_raw_fd(), &size) }.context("ioctl(TIOCSWINSZ)")?;
+    Ok(())
+}
+
+// ANCHOR: raw
+/// The user's terminal in raw mode: each key goes to the container's terminal, which alone gives it a meaning. Dropped,
+/// it is as before.
+#[derive(Debug)]
+pub struct RawMode<'a> {
+    terminal: BorrowedFd<'a>,
+    before: Termios,
+}
+
+impl<'a> RawMode<'a> {
+    /// Turns raw mode on.
+    ///
+    /// # Errors
+    ///
+    /// tcsetattr(3)'s errno: ENOTTY where this is no terminal.
+    pub fn enter(terminal: BorrowedFd<'a>) -> Result<Self> {
+        let before = tcgetattr(terminal).context("tcgetattr of the terminal")?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(terminal, SetArg::TCSANOW, &raw).context("tcsetattr of the terminal")?;
+        Ok(RawMode { terminal, before })
+    }
+}
+
+impl Drop for RawMode<'_> {
+    fn drop(&mut self) {
+        // Where the terminal is gone there is nothing to restore.
+        tcsetattr(self.terminal.as_fd(), SetArg::TCSANOW, &self.before).unwrap_or_default();
+    }
+}
+// ANCHOR_END: raw

@@ -1,0 +1,93 @@
+//! What a container must not see, or not change, although it is mounted.
+//!
+//! Some files of /proc and /sys are not part of any namespace: what is read there tells of the host, what is written there
+//! changes it. `/proc/kcore` is the host's memory, `/proc/sysrq-trigger` reboots it. They are covered: a file by
+//! `/dev/null`, a directory by an empty tmpfs; or made read-only by a bind mount of the path onto itself.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use log::{Level, info};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::{SFlag, fstat, makedev};
+
+use crate::{Attributes, Root, Tree};
+
+/// The paths that Docker and containerd mask, by default.
+pub const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// The paths that Docker and containerd make read-only, by default.
+pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Masks and guards what Docker does by default, in /proc and /sys inside `root`.
+///
+/// # Errors
+///
+/// Names the path.
+pub fn apply_defaults(root: &Root) -> Result<()> {
+    info!(target: "syscall", "move_mount(/dev/null, \"/proc/kcore\")  and {} more: they tell of the host", MASKED.len() - 1);
+    MASKED.iter().try_for_each(|path| mask(root, Path::new(path)))?;
+    info!(target: "syscall", "mount_setattr(\"/proc/sys\", +ro)  and {} more: they change the host", READ_ONLY.len() - 1);
+    READ_ONLY.iter().try_for_each(|path| read_only(root, Path::new(path)))
+}
+
+// ANCHOR: mask
+/// Covers what is at `path` inside `root`. A path that does not exist needs no mask.
+///
+/// # Errors
+///
+/// Names `path`.
+pub fn mask(root: &Root, path: &Path) -> Result<()> {
+    let place = match root.find(path, OFlag::O_PATH) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        result => result.with_context(|| format!("open {path:?} to mask it"))?,
+    };
+    let status = fstat(&place).with_context(|| format!("stat {path:?}"))?;
+    let is_directory = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
+    let cover = if is_directory {
+        Tree::new_at(Level::Debug, "tmpfs", &[("mode", "755"), ("nr_inodes", "1")], Attributes::READ_ONLY)?
+    } else {
+        null_device()?
+    };
+    cover.attach(&place, path)
+}
+
+/// The host's /dev/null, and nothing that only has its name: CVE-2025-31133 was a container's own `/dev/null`, a symbolic
+/// link, that runc bound over the file which it meant to hide.
+fn null_device() -> Result<Tree> {
+    let tree = Tree::copy_at(AT_FDCWD, Path::new("/dev/null"), false, Level::Debug)?;
+    let status = fstat(&tree).context("stat \"/dev/null\"")?;
+    let is_device = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
+    ensure!(is_device && status.st_rdev == makedev(1, 3), "\"/dev/null\" of the host is not the null device");
+    Ok(tree)
+}
+
+/// Makes what is at `path` inside `root` read-only, with all below. A path that does not exist is passed over.
+///
+/// # Errors
+///
+/// Names `path`.
+pub fn read_only(root: &Root, path: &Path) -> Result<()> {
+    let place = match root.find(path, OFlag::O_PATH) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        result => result.with_context(|| format!("open {path:?} to make it read-only"))?,
+    };
+    let mut tree = Tree::copy_at(place.as_fd(), Path::new(""), true, Level::Debug)?;
+    tree.add(Attributes::READ_ONLY, true)?;
+    tree.attach(&place, path)
+}
+// ANCHOR_END: mask

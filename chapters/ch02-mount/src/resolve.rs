@@ -1,0 +1,118 @@
+//! A path inside a root file system that may lie.
+//!
+//! The files of a container belong to whoever made its image. `/etc` may be a symbolic link to the host's `/etc`; `..` may
+//! lead out; a component may change between a check and its use. So a path is never checked first and used afterwards: the
+//! kernel resolves it in one step with the container's root as its root, and answers with a descriptor, which can't be
+//! moved any more. CVE-2019-16884, 2021-30465 and 2025-31133 are what happened to runc where it did otherwise. Interface:
+//! [openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html), Linux 5.6.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::sys::stat::{Mode, mkdirat};
+
+use crate::Tree;
+
+// ANCHOR: root
+/// A root file system from outside: every path is resolved in it as a process inside would.
+#[derive(Debug)]
+pub struct Root(OwnedFd);
+
+impl Root {
+    /// Opens the root file system at `path`, a path of the host's.
+    ///
+    /// # Errors
+    ///
+    /// Names `path`: ENOENT, ENOTDIR, EACCES.
+    pub fn open(path: &Path) -> Result<Root> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(path, flags, Mode::empty())
+            .with_context(|| format!("open the root file system {path:?}"))?;
+        Ok(Root(root))
+    }
+
+    /// Opens `path` inside: `..` stops at the root, an absolute symbolic link starts there, and the links of procfs that
+    /// jump elsewhere ("magic links") are refused with ELOOP.
+    ///
+    /// # Errors
+    ///
+    /// openat2(2)'s errno, bare, for callers that go on after ENOENT.
+    pub fn find(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+        loop {
+            match openat2(&self.0, path, how) {
+                // A rename or a mount somewhere raced with a `..`: the kernel was not sure, and wants to be asked again.
+                Err(Errno::EAGAIN) => continue,
+                result => return result,
+            }
+        }
+    }
+}
+// ANCHOR_END: root
+
+// ANCHOR: make
+impl Root {
+    /// Opens the directory `path` inside; makes it, and those above it, where they are missing (mode 755).
+    ///
+    /// # Errors
+    ///
+    /// Names the component. EEXIST: it is a symbolic link that leads nowhere.
+    pub fn directory(&self, path: &Path) -> Result<OwnedFd> {
+        let mut so_far = PathBuf::from("/");
+        let mut directory = self.find(&so_far, O_PATH_DIRECTORY).context("open the root itself")?;
+        for component in path.components() {
+            so_far.push(component);
+            directory = match (self.find(&so_far, O_PATH_DIRECTORY), component) {
+                (Err(Errno::ENOENT), Component::Normal(name)) => {
+                    mkdirat(&directory, name, Mode::from_bits_truncate(0o755))
+                        .with_context(|| format!("mkdir {so_far:?} in the root file system"))?;
+                    self.find(&so_far, O_PATH_DIRECTORY)
+                }
+                (result, _) => result,
+            }
+            .with_context(|| format!("open the directory {so_far:?} in the root file system"))?;
+        }
+        Ok(directory)
+    }
+
+    /// Opens the file `path` inside, whatever its kind; makes an empty regular file where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Names `path`. EEXIST: it is a symbolic link that leads nowhere.
+    pub fn file(&self, path: &Path) -> Result<OwnedFd> {
+        match self.find(path, OFlag::O_PATH) {
+            Err(Errno::ENOENT) => self.make_file(path),
+            result => result.with_context(|| format!("open {path:?} in the root file system")),
+        }
+    }
+
+    fn make_file(&self, path: &Path) -> Result<OwnedFd> {
+        let no_name = || anyhow!("{path:?} in the root file system: this path does not end in a name");
+        let (parent, name) = (path.parent().ok_or_else(no_name)?, path.file_name().ok_or_else(no_name)?);
+        let directory = self.directory(parent)?;
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        openat(&directory, name, flags, Mode::from_bits_truncate(0o644))
+            .with_context(|| format!("make the file {path:?} in the root file system"))
+    }
+}
+// ANCHOR_END: make
+
+const O_PATH_DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
+
+impl From<Tree> for Root {
+    /// The root of a mount, attached or not.
+    fn from(tree: Tree) -> Root {
+        Root(tree.into())
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,128 @@
+//! What every lesson's main shares: narration, the view, privileges, doctor.
+//!
+//! A lesson's `main` reads as the lesson is told. This crate holds what all of them need and none of them teaches. It knows
+//! no chapter, and no library uses it.
+
+pub mod doctor;
+mod narration;
+pub mod privileges;
+mod probe;
+pub mod view;
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use nix::errno::Errno;
+
+use narration::Narration;
+use view::View;
+
+/// The exit status where the lesson itself failed. 126 and 127 are for a command that can't be executed or found.
+const FAILED: u8 = 125;
+
+// ANCHOR: flags
+/// The flags that every lesson has.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Flags {
+    /// The root file system to use; without it, a small one is made under target/rootfs
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+    /// No narration: only what the command itself prints
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Wait for Enter before each step
+    #[arg(long, conflicts_with = "quiet")]
+    pub step: bool,
+    /// Show all that the process sees, beside what the host sees
+    #[arg(long)]
+    pub view: bool,
+}
+// ANCHOR_END: flags
+
+// ANCHOR: lesson
+/// A lesson that has begun.
+#[derive(Debug)]
+pub struct Lesson {
+    narration: &'static Narration,
+    /// What the host sees, with `--view`, and the host's /proc: in its new root a child may have none of its own.
+    before: Option<(View, File)>,
+}
+
+impl Flags {
+    /// Begins the lesson: from here on it narrates.
+    ///
+    /// # Errors
+    ///
+    /// `--step` without a terminal, `--view` without /proc.
+    pub fn start(&self) -> Result<Lesson> {
+        let narration = Narration::start(self.quiet, self.step)?;
+        let before = if self.view {
+            let proc = File::open("/proc").context("open \"/proc\"")?;
+            Some((View::here()?, proc))
+        } else {
+            None
+        };
+        Ok(Lesson { narration, before })
+    }
+}
+
+impl Lesson {
+    /// The descriptors that a child must keep to narrate and to show its view. All are close-on-exec.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let proc = self.before.iter().map(|(_, proc)| proc.as_fd());
+        self.narration.descriptors().chain(proc).collect()
+    }
+
+    /// With `--view`, prints what this process sees beside what the host saw when the lesson began.
+    ///
+    /// # Errors
+    ///
+    /// Where the process can't be read in /proc.
+    pub fn show_view(&self) -> Result<()> {
+        let Some((host, proc)) = &self.before else { return Ok(()) };
+        let here = View::through(proc, "self").context("read what this process sees")?;
+        let width = view::table::terminal_width(&std::io::stderr()).unwrap_or(110);
+        let table = view::table::table(("the host", host), ("this process", &here), self.narration.colour(), width);
+        self.narration.print(&table);
+        Ok(())
+    }
+}
+// ANCHOR_END: lesson
+
+/// Reads the command line. Where it is wrong, says so and ends with 125; `--help` ends with 0.
+pub fn parse<Arguments: Parser>() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| {
+        let status = if error.use_stderr() { FAILED.into() } else { 0 };
+        // Nobody can be told that nobody can be told.
+        error.print().unwrap_or_default();
+        std::process::exit(status)
+    })
+}
+
+/// The frame of every `main`: runs `lesson`, whose result is the exit status. An error is printed with its causes, and
+/// `exit_code` says which status it means.
+pub fn run(exit_code: fn(&anyhow::Error) -> u8, lesson: impl FnOnce() -> Result<u8>) -> ExitCode {
+    match lesson() {
+        Ok(status) => status.into(),
+        Err(error) => {
+            eprintln!("error: {}", describe(&error));
+            exit_code(&error).into()
+        }
+    }
+}
+
+/// The error's chain in one line, each errno in words and by name: `chroot "/x": Not a directory (ENOTDIR)`.
+pub fn describe(error: &anyhow::Error) -> String {
+    let describe_one = |cause: &(dyn std::error::Error + 'static)| {
+        let from_std = || cause.downcast_ref::<std::io::Error>()?.raw_os_error().map(Errno::from_raw);
+        match cause.downcast_ref::<Errno>().copied().or_else(from_std) {
+            Some(errno) => format!("{} ({errno:?})", errno.desc()),
+            None => cause.to_string(),
+        }
+    };
+    error.chain().map(describe_one).collect::<Vec<_>>().join(": ")
+}

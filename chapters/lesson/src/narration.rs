@@ -1,0 +1,127 @@
+//! Narration: the logger that prints what a lesson does, step by step.
+//!
+//! Libraries describe each system call at the moment they make it, through the facade of the crate `log`. The target of a
+//! line says what it is:
+//!
+//! - `syscall`: a step, numbered: the call as one would write it in C, two spaces, the reason.
+//! - `say`: a sentence of the lesson.
+//! - `kernel`: what was read back from the kernel after a step.
+//!
+//! A lesson is more than one process, and its steps are counted through all of them: the counter stands in a page of memory
+//! that a child shares with its parent. Each process prints its own lines, at once, to a copy of the standard error
+//! that the lesson began with; so a line is never late, and none is lost when a process is killed.
+//!
+//! With `--step` each step waits for Enter before it is done. That is read from `/dev/tty`, opened early: standard input
+//! belongs to the command, and inside a container there may be no `/dev/tty`.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, anyhow};
+use log::{LevelFilter, Log, Metadata, Record};
+use nix::errno::Errno;
+
+/// A step whose line is longer has its reason on a line of its own.
+const WIDTH: usize = 110;
+
+/// What prints.
+#[derive(Debug)]
+pub(crate) struct Narration {
+    /// A copy of standard error: the command's own may be another one later, such as a new terminal.
+    output: File,
+    /// Where Enter is read from, with `--step`.
+    terminal: Option<File>,
+    /// Whether to use colour: on a terminal, unless NO_COLOR is set.
+    colour: bool,
+    /// The number of the last step, in memory that children share.
+    steps: &'static AtomicU32,
+    /// The process that began the lesson. Others are its children.
+    host: u32,
+}
+
+static NARRATION: OnceLock<Narration> = OnceLock::new();
+
+impl Narration {
+    /// Installs the logger. With `quiet`, none: a line then costs one atomic load.
+    pub(crate) fn start(quiet: bool, step: bool) -> Result<&'static Narration> {
+        let output = std::io::stderr().as_fd().try_clone_to_owned().context("duplicate standard error")?;
+        let colour = output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let terminal = step.then(|| File::open("/dev/tty")).transpose();
+        let terminal = terminal.context("open \"/dev/tty\": --step waits for Enter, and needs a terminal")?;
+        let (steps, host) = (shared_counter()?, std::process::id());
+        let narration = NARRATION.get_or_init(|| Narration { output: output.into(), terminal, colour, steps, host });
+        if !quiet {
+            log::set_logger(narration).map_err(|error| anyhow!("install the narration: {error}"))?;
+            log::set_max_level(LevelFilter::Info);
+        }
+        Ok(narration)
+    }
+
+    /// The descriptors without which a child can't narrate. All are close-on-exec.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [Some(&self.output), self.terminal.as_ref()].into_iter().flatten().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn colour(&self) -> bool {
+        self.colour
+    }
+
+    /// Prints `text`, narration or not.
+    pub(crate) fn print(&self, text: &str) {
+        // A reader who has closed standard error wants no lines; the lesson goes on without them.
+        (&self.output).write_all(text.as_bytes()).unwrap_or_default();
+    }
+
+    fn step(&self, text: &str) {
+        let number = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
+        let who = if std::process::id() == self.host { "host " } else { "child" };
+        let (call, reason) = text.split_once("  ").unwrap_or((text, ""));
+        let gap = if call.len() + reason.len() + 12 > WIDTH { "\n            " } else { "  " };
+        self.print(&match (self.colour, reason.is_empty()) {
+            (_, true) => format!("{number:>3} {who}  {call}\n"),
+            (false, false) => format!("{number:>3} {who}  {call}{gap}# {reason}\n"),
+            (true, false) => format!("\x1b[36m{number:>3} {who}\x1b[0m  {call}{gap}\x1b[2m# {reason}\x1b[0m\n"),
+        });
+        if let Some(mut terminal) = self.terminal.as_ref() {
+            // Up to the end of the line: one key at a time, since another process may read the next line.
+            let mut key = [0];
+            while terminal.read(&mut key).is_ok_and(|length| length == 1) && key != *b"\n" {}
+        }
+    }
+}
+
+impl Log for Narration {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record) {
+        let text = record.args().to_string();
+        match record.target() {
+            "syscall" => self.step(&text),
+            "kernel" => self.print(&format!("       = {}\n", text.replace('\n', "\n         "))),
+            _ if self.colour => self.print(&format!("\x1b[1m{text}\x1b[0m\n")),
+            _ => self.print(&format!("{text}\n")),
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// A counter that this process and its children share.
+fn shared_counter() -> Result<&'static AtomicU32> {
+    let (length, writable) = (size_of::<AtomicU32>(), libc::PROT_READ | libc::PROT_WRITE);
+    // SAFETY: a new mapping, at an address that the kernel chooses, disturbs no memory that is in use.
+    let page = unsafe {
+        libc::mmap(std::ptr::null_mut(), length, writable, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
+    };
+    if page == libc::MAP_FAILED {
+        return Err(anyhow!(Errno::last()).context("mmap of the counter of steps"));
+    }
+    // SAFETY: the page is zeroed, aligned, large enough, and never unmapped. Processes that share it use it as an
+    // atomic only.
+    Ok(unsafe { &*page.cast::<AtomicU32>() })
+}

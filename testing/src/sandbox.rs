@@ -1,0 +1,141 @@
+//! Namespaces of a test's own, in which everything that a program leaves behind can be counted.
+//!
+//! The sandbox is a process, `cat` waiting at a pipe, that is PID 1 of a new PID namespace, with a new mount
+//! namespace (private, its own `/proc`) and a new network namespace (its `lo` up). When the test ends in
+//! whatever way, the pipe closes, PID 1 ends, and the kernel kills all that is left in the namespace:
+//! pid_namespaces(7).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+use crate::leaks::State;
+use crate::poll_until;
+
+/// How long the kernel may take to remove what a program has left: it takes down mounts and links late.
+const REMOVAL: Duration = Duration::from_secs(5);
+
+/// Fresh mount, network and PID namespaces, and what was in them at the start. Needs root.
+#[derive(Debug)]
+pub struct Sandbox {
+    holder: Child,
+    namespaces: Arc<Namespaces>,
+    start: State,
+}
+
+/// Descriptors of the sandbox's namespaces: `/proc/PID/ns/*` of its holder.
+#[derive(Debug)]
+pub(crate) struct Namespaces {
+    pub(crate) mount: OwnedFd,
+    pub(crate) network: OwnedFd,
+    pub(crate) pid: OwnedFd,
+}
+
+impl Sandbox {
+    /// Makes the namespaces. Panics where the kernel refuses; a test asks for `needs!(Root)` first.
+    #[expect(clippy::new_without_default, reason = "a default that makes processes would surprise")]
+    #[track_caller]
+    pub fn new() -> Sandbox {
+        // In a thread of its own: unshare with CLONE_NEWPID decides where the next children of the calling
+        // thread are born, and a thread in this state can't start threads.
+        let holder = thread::spawn(|| -> io::Result<Child> {
+            unshare(CloneFlags::CLONE_NEWPID)?;
+            let mut command = Command::new("cat");
+            command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            // SAFETY: become_holder makes system calls only: it takes no lock and allocates nothing.
+            unsafe { command.pre_exec(become_holder) };
+            command.spawn()
+        });
+        let holder = holder.join().expect("the spawning thread");
+        let holder = holder.unwrap_or_else(|error| panic!("make the sandbox's namespaces: {error}"));
+        let namespace = |name: &str| -> OwnedFd {
+            let path = format!("/proc/{}/ns/{name}", holder.id());
+            File::open(&path).unwrap_or_else(|error| panic!("open {path}: {error}")).into()
+        };
+        let namespaces =
+            Namespaces { mount: namespace("mnt"), network: namespace("net"), pid: namespace("pid") };
+        let start = State::read(holder.id());
+        Sandbox { holder, namespaces: Arc::new(namespaces), start }
+    }
+
+    /// The sandbox's PID 1, as the test's own PID namespace sees it: `/proc/PID/mountinfo` is the sandbox's
+    /// mount table.
+    pub fn pid(&self) -> i32 {
+        self.holder.id() as i32
+    }
+
+    /// Panics when there is more in the sandbox than at its start, and still is after 5 seconds: mounts,
+    /// links, processes with the namespaces they hold, empty cgroups. Names each. A sandbox checks itself
+    /// when it is dropped.
+    #[track_caller]
+    pub fn check(&self) {
+        self.check_within(REMOVAL);
+    }
+
+    /// Like [`Sandbox::check`], with another limit than 5 seconds.
+    #[track_caller]
+    pub fn check_within(&self, limit: Duration) {
+        let mut leaks = Vec::new();
+        let clean = poll_until(Instant::now() + limit, || {
+            leaks = State::read(self.holder.id()).more_than(&self.start);
+            leaks.is_empty().then_some(())
+        });
+        assert!(clean.is_some(), "left behind in the sandbox:\n  {}", leaks.join("\n  "));
+    }
+
+    pub(crate) fn namespaces(&self) -> Arc<Namespaces> {
+        Arc::clone(&self.namespaces)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // A panic during a panic would abort the test binary, and hide the first one.
+        let failed = !thread::panicking()
+            && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.check())).is_err();
+        self.holder.kill().expect("kill the sandbox");
+        self.holder.wait().expect("wait for the sandbox");
+        assert!(!failed, "the sandbox was not clean at its end: see above");
+    }
+}
+
+/// What PID 1 does to itself before it becomes `cat`. System calls only: this runs between fork and exec.
+fn become_holder() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
+    // Without this, what is mounted in the sandbox would be mounted on the host too, where `/` is shared.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)?;
+    set_loopback_up()?;
+    // Orphans come to PID 1. With SIGCHLD ignored, which exec keeps, the kernel reaps them.
+    // SAFETY: no handler of ours is installed, so no code can run at a bad moment.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
+/// `ip link set lo up`: netdevice(7).
+fn set_loopback_up() -> io::Result<()> {
+    // SAFETY: ifreq is a plain C structure; all zeros is a valid one.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the descriptor is open, and closed again; ioctl reads one ifreq, which lives until it returns.
+    unsafe {
+        let socket = Errno::result(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;
+        Errno::result(libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &request))?;
+        Errno::result(libc::close(socket))?;
+    }
+    Ok(())
+}
