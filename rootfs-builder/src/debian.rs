@@ -4,19 +4,19 @@
 //! belong, without root, to ids from /etc/subuid, which nobody could remove afterwards except in a user namespace; a tree that the caller
 //! has unpacked belongs to the caller.
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::error::Doing;
-use crate::{LeftOut, interrupt};
+use crate::{LeftOut, apt, interrupt};
 
 /// What lessons use and a minimal Debian lacks.
 const PACKAGES: &str = "--include=procps,iproute2,iputils-ping";
@@ -29,27 +29,27 @@ const WITHOUT: [&str; 3] = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/
 const WITHOUT_SET_ID: &str = r#"--customize-hook=find "$1" -xdev -type f -perm /6000 -exec chmod ug-s {} +"#;
 
 pub(crate) fn fill(root: &Path, lock: &File) -> Result<Vec<LeftOut>> {
-    let (suite, mirror) = suite_and_mirror()?;
+    let (suite, mirror) = apt::suite_and_mirror()?;
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap.args(["--variant=minbase", PACKAGES, WITHOUT_SET_ID, "--format=tar"]);
     mmdebstrap.args(WITHOUT.map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));
     mmdebstrap.args([suite.as_str(), "-"]).args(mirror);
     // Its progress goes to our standard error.
-    let mut mmdebstrap =
-        start(mmdebstrap.stdin(Stdio::null()).stdout(Stdio::piped()), "the package mmdebstrap")?;
-    let archive = mmdebstrap.stdout.take().context("mmdebstrap has no standard output")?;
+    mmdebstrap.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut mmdebstrap = start(mmdebstrap)?;
 
     let mut tar = Command::new("tar");
     // No device nodes: making them takes root, and each runtime mounts its own /dev.
-    tar.args(["--extract", "--preserve-permissions", "--numeric-owner", "--exclude=./dev/*", "--directory"])
-        .arg(root);
-    // tar prints nothing. It gets the lock as its output only to inherit it: should this process be killed, the lock stays held
-    // until tar too has ended.
-    let lock = lock.try_clone().context("dup the lock")?;
-    let tar = match start(tar.stdin(archive).stdout(lock), "tar") {
+    tar.args(["--extract", "--preserve-permissions", "--numeric-owner", "--exclude=./dev/*", "--directory"]);
+    tar.arg(root).stdin(mmdebstrap.stdout.take().context("mmdebstrap has no standard output")?);
+    // tar prints nothing. It gets the lock as its output only to inherit it: should this process be killed, the
+    // lock stays held until tar too has ended.
+    tar.stdout(lock.try_clone().context("dup the lock")?);
+    let tar = match start(tar) {
         Ok(tar) => tar,
         Err(error) => {
             end(&mut mmdebstrap)?;
+            mmdebstrap.wait().context("wait for mmdebstrap")?;
             return Err(error);
         }
     };
@@ -61,6 +61,16 @@ pub(crate) fn fill(root: &Path, lock: &File) -> Result<Vec<LeftOut>> {
     Ok(Vec::new())
 }
 
+/// Starts a program in a process group of its own, so that [`end`] reaches its children too. The command is dropped
+/// here, and with it our end of the pipe: while we have one open, mmdebstrap would never learn that tar is gone.
+fn start(mut command: Command) -> Result<Child> {
+    let program = Path::new(command.get_program()).to_owned();
+    let child = command.process_group(0).spawn();
+    child
+        .doing("run", &program)
+        .with_context(|| format!("a Debian takes {program:?}: install the package of this name"))
+}
+
 /// Waits for all the children; when a signal asks the build to stop, they are asked to stop too.
 fn wait<const N: usize>(mut children: [Child; N]) -> Result<[ExitStatus; N]> {
     let mut interrupted = Ok(());
@@ -70,7 +80,7 @@ fn wait<const N: usize>(mut children: [Child; N]) -> Result<[ExitStatus; N]> {
             statuses.extend(child.try_wait().context("wait for mmdebstrap and tar")?);
         }
         if let Ok(statuses) = <[ExitStatus; N]>::try_from(statuses) {
-            // Had they seen the signal as well (Ctrl-C goes to the whole foreground process group), their failure is not the news.
+            // After a signal, that they failed is no news.
             interrupt::check()?;
             return Ok(statuses);
         }
@@ -86,116 +96,11 @@ fn wait<const N: usize>(mut children: [Child; N]) -> Result<[ExitStatus; N]> {
     }
 }
 
-/// Asks a child to end, if it still runs.
+/// Asks a child to end, with all that it has started: mmdebstrap alone would wait for its apt to finish its work.
 fn end(child: &mut Child) -> Result<()> {
     if child.try_wait().context("wait for a child")?.is_none() {
-        // It has not been waited for, so its pid can't be another process's by now.
-        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).context("kill")?;
+        // It has not been waited for, so its number can't be another process group's by now.
+        killpg(Pid::from_raw(child.id() as i32), Signal::SIGTERM).context("killpg")?;
     }
     Ok(())
-}
-
-fn start(command: &mut Command, package: &str) -> Result<Child> {
-    let program = Path::new(command.get_program()).to_owned();
-    command
-        .spawn()
-        .doing("run", &program)
-        .with_context(|| format!("from Debian's packages: install {package}"))
-}
-
-/// The release to install and where to get it: on Debian both as the host has them, so that a local mirror is used. Elsewhere
-/// the stable release, from mmdebstrap's own default.
-fn suite_and_mirror() -> Result<(String, Option<String>)> {
-    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let value = |name: &str| {
-        release.lines().find_map(|line| line.strip_prefix(name)).map(|text| text.trim_matches('"'))
-    };
-    match (value("ID="), value("VERSION_CODENAME=")) {
-        (Some("debian"), Some(suite)) => {
-            let uri = apt_uri(suite)?;
-            Ok((suite.to_owned(), uri.map(|uri| format!("deb {uri} {suite} main"))))
-        }
-        _ => Ok(("stable".to_owned(), None)),
-    }
-}
-
-/// The URI from which apt gets the component main of this suite: sources.list(5).
-fn apt_uri(suite: &str) -> Result<Option<String>> {
-    let mut files = vec![Path::new("/etc/apt/sources.list").to_owned()];
-    let directory = Path::new("/etc/apt/sources.list.d");
-    match fs::read_dir(directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        entries => {
-            for entry in entries.doing("read the directory", directory)? {
-                files.push(entry.doing("read the directory", directory)?.path());
-            }
-        }
-    }
-    files.sort();
-    for file in files {
-        let find = match file.extension().and_then(|extension| extension.to_str()) {
-            Some("list") => uri_in_lines,
-            Some("sources") => uri_in_stanzas,
-            _ => continue,
-        };
-        match fs::read_to_string(&file) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            text => {
-                if let Some(uri) = find(&text.doing("read", &file)?, suite) {
-                    return Ok(Some(uri));
-                }
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// The one-line style: `deb [options] URI SUITE COMPONENT...`.
-fn uri_in_lines(text: &str, suite: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let line = line.split('#').next()?.trim().strip_prefix("deb ")?.trim_start();
-        let rest = if line.starts_with('[') { line.split_once(']')?.1 } else { line };
-        let mut words = rest.split_whitespace();
-        let (uri, found) = (words.next()?, words.next()?);
-        (found == suite && words.any(|component| component == "main")).then(|| uri.to_owned())
-    })
-}
-
-/// The deb822 style: stanzas of `Field: value`, with an empty line between them.
-fn uri_in_stanzas(text: &str, suite: &str) -> Option<String> {
-    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-    lines.split(|line| line.trim().is_empty()).find_map(|stanza| {
-        let words = |field: &str| -> Vec<&str> {
-            let value = stanza.iter().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-            value.unwrap_or_default().split_whitespace().collect()
-        };
-        let is_wanted = words("Types").contains(&"deb")
-            && words("Suites").contains(&suite)
-            && words("Components").contains(&"main")
-            && words("Enabled") != ["no"];
-        is_wanted.then(|| words("URIs").first().map(|uri| (*uri).to_owned())).flatten()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mirror_is_the_one_that_apt_uses_for_this_suite() {
-        let lines = "# deb http://old/ trixie main
-deb http://other/ sid main
-deb [arch=amd64] http://mirror/debian trixie contrib main
-";
-        assert_eq!(uri_in_lines(lines, "trixie").as_deref(), Some("http://mirror/debian"));
-        assert_eq!(uri_in_lines(lines, "bookworm"), None);
-
-        let stanzas = "Types: deb\nURIs: http://security/\nSuites: trixie-security\nComponents: main\n\n\
-                       Types: deb\n# a remark\nURIs: http://mirror/debian\nSuites: trixie trixie-updates\nComponents: main contrib\n";
-        assert_eq!(uri_in_stanzas(stanzas, "trixie").as_deref(), Some("http://mirror/debian"));
-        assert_eq!(
-            uri_in_stanzas(&stanzas.replace("a remark", "").replace("# ", "Enabled: no"), "trixie"),
-            None
-        );
-    }
 }

@@ -8,6 +8,7 @@
 //! Reading order: [`build`] here, then `partial` (how a broken build can never be used), `skeleton` (the directories
 //! and `/etc`), and the three sources `busybox`, `host` (with `tree`, `elf`, `ld_cache`, `loader`) and `debian`.
 
+mod apt;
 mod busybox;
 mod check;
 mod debian;

@@ -18,9 +18,11 @@
 //! test.
 
 mod capture;
+mod deny;
 mod leaks;
 mod needs;
 mod plain_user;
+pub mod process;
 mod process_tree;
 mod program;
 mod running;

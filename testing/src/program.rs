@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::fchown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +20,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{chdir, setsid};
 
+use crate::deny::deny;
 use crate::plain_user::{PlainUser, plain_user_directory};
 use crate::running::{Output, Running};
 use crate::sandbox::{Namespaces, Sandbox};
@@ -41,6 +43,7 @@ pub struct Program {
     plain_user: bool,
     namespaces: Option<Arc<Namespaces>>,
     terminal: bool,
+    denied: Option<(libc::c_long, Errno)>,
 }
 
 impl Program {
@@ -64,6 +67,7 @@ impl Program {
             plain_user: false,
             namespaces: None,
             terminal: false,
+            denied: None,
         }
     }
 
@@ -129,6 +133,13 @@ impl Program {
         self
     }
 
+    /// The kernel answers the system call `number` (`libc::SYS_*`) with `errno`, as an old kernel or a
+    /// container's filter would.
+    pub fn deny(mut self, number: libc::c_long, errno: Errno) -> Program {
+        self.denied = Some((number, errno));
+        self
+    }
+
     /// Runs the program to its end. Panics when it can't be started, or at the time limit, with the output so
     /// far.
     #[track_caller]
@@ -145,7 +156,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).env_clear().envs(&self.environment);
         let terminal = match self.terminal {
-            true => Some(attach_terminal(&mut command)),
+            true => Some(attach_terminal(&mut command, self.plain_user)),
             false => {
                 command.stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
                 command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -194,6 +205,7 @@ impl Program {
             directory: directory
                 .map(|path| CString::new(path.as_os_str().as_bytes()).expect("a path without NUL")),
             user: self.plain_user.then(PlainUser::get),
+            denied: self.denied,
         }
     }
 
@@ -206,8 +218,12 @@ impl Program {
 }
 
 /// Makes the other end of a new terminal the command's standard streams, and returns our end.
-fn attach_terminal(command: &mut Command) -> fs::File {
+fn attach_terminal(command: &mut Command, plain_user: bool) -> fs::File {
     let (master, slave) = terminal::open();
+    if plain_user {
+        // A terminal belongs to the user who sits at it; programs may open it by its name again.
+        fchown(&slave, Some(PlainUser::get().uid.as_raw()), None).expect("fchown the terminal");
+    }
     let copy = |slave: &OwnedFd| Stdio::from(slave.try_clone().expect("dup"));
     command.stdin(copy(&slave)).stdout(copy(&slave)).stderr(copy(&slave));
     master
@@ -244,6 +260,7 @@ struct Surroundings {
     terminal: bool,
     directory: Option<CString>,
     user: Option<PlainUser>,
+    denied: Option<(libc::c_long, Errno)>,
 }
 
 impl Surroundings {
@@ -267,6 +284,9 @@ impl Surroundings {
         if self.namespaces.is_none() {
             // Ctrl-C ends the test binary, but not a program in another session. A sandbox kills its own.
             set_pdeathsig(Signal::SIGKILL)?;
+        }
+        if let Some((number, errno)) = self.denied {
+            deny(number, errno)?;
         }
         Ok(())
     }

@@ -135,6 +135,14 @@ fn a_terminal_is_the_programs_controlling_terminal() {
     assert_eq!(running.wait().code, Some(3));
 }
 
+#[test]
+fn a_plain_user_may_open_its_terminal_by_name() {
+    needs!(PlainUser);
+    let script = "echo by-name > $(tty); echo by-the-session > /dev/tty";
+    let output = shell(script).as_plain_user().pty().run();
+    assert_eq!(output.stdout, "by-name\r\nby-the-session\r\n", "{output}");
+}
+
 /// The name of the leader of the foreground process group of the terminal that controls `pid`.
 fn foreground_command(pid: i32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -17,10 +17,10 @@ use nix::unistd;
 
 use crate::Identity;
 
+// ANCHOR: escape
 /// A path of this many components is longer than PATH_MAX allows: nothing real is deeper.
 const DEEPEST: usize = 4096;
 
-// ANCHOR: escape
 /// Tries to leave the root directory of this process; returns the identity of the root in which it ends.
 ///
 /// When the result differs from `Identity::of("/")` before the call, the process has escaped.

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::ffi::{CString, NulError, OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use log::info;
 use nix::errno::Errno;
@@ -21,16 +21,19 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signa
 use nix::sys::signal::{sigaction, sigprocmask};
 use nix::unistd;
 
+// ANCHOR: statuses
 /// The exit status of a program of ours that failed before the command could run.
 pub const FAILED: u8 = 125;
 /// The exit status where the command was found but could not be executed.
 pub const NOT_EXECUTABLE: u8 = 126;
 /// The exit status where the command was not found.
 pub const NOT_FOUND: u8 = 127;
+// ANCHOR_END: statuses
 
 /// The PATH that a root file system is given: the one that Debian and Docker use.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+// ANCHOR: error
 /// Why a command could not be executed.
 #[derive(Clone, Debug)]
 pub struct ExecError {
@@ -77,6 +80,7 @@ impl std::error::Error for ExecError {}
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     error.downcast_ref::<ExecError>().map_or(FAILED, ExecError::exit_code)
 }
+// ANCHOR_END: error
 
 // ANCHOR: exec
 /// Replaces this process by `command`, with `environment` (lines `NAME=value`) as its only environment.
@@ -100,9 +104,9 @@ pub fn exec(command: &[OsString], environment: &[OsString]) -> Result<Infallible
             info!(target: "syscall", "execve({file:?}, ...)  same process, new program");
         }
         let Err(errno) = unistd::execve(&path, &arguments, &variables);
-        // As a shell does: a file that may not be executed does not end the search, but is what we report. EACCES
-        // may also come from a directory on the way, in which the file can't even be seen.
-        let found = file.exists() || errno == Errno::EACCES;
+        // As a shell does: a file that may not be executed does not end the search, but is what we report. A path that
+        // was given is reported too where a directory on it is closed to us (EACCES); one of PATH is passed over.
+        let found = file.exists() || (errno == Errno::EACCES && file == Path::new(name));
         if found && !failure.found {
             failure = ExecError { file, found, errno };
         }
@@ -124,6 +128,7 @@ fn candidates(name: &OsStr, environment: &[OsString]) -> Vec<PathBuf> {
 }
 // ANCHOR_END: exec
 
+// ANCHOR: signals
 /// Gives the command the signals that a program expects to find: all unblocked, and SIGPIPE deadly.
 fn reset_signals() {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
@@ -132,6 +137,7 @@ fn reset_signals() {
     reset.expect("SIGPIPE has a default action");
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).expect("the empty mask is valid");
 }
+// ANCHOR_END: signals
 
 // ANCHOR: environment
 /// The environment for a command in a root file system: nothing of the host's but the type of the terminal.

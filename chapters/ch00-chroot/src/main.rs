@@ -1,3 +1,4 @@
+// ANCHOR: imports
 //! The lesson of chapter 0: a process whose files are not the host's, and how it gets out.
 
 use std::ffi::OsString;
@@ -9,7 +10,9 @@ use ch00_chroot::{Identity, enter, escape, exec, exit_code};
 use clap::Parser;
 use lesson::{Flags, parse, privileges};
 use log::info;
+// ANCHOR_END: imports
 
+// ANCHOR: arguments
 /// Run a command in a root directory of its own, by chroot(2)
 #[derive(Parser)]
 struct Arguments {
@@ -22,6 +25,7 @@ struct Arguments {
     #[arg(last = true)]
     command: Vec<OsString>,
 }
+// ANCHOR_END: arguments
 
 // ANCHOR: main
 fn main() -> ExitCode {

@@ -30,6 +30,7 @@ pub fn enter(root: &Path) -> Result<()> {
 }
 // ANCHOR_END: enter
 
+// ANCHOR: chroot_error
 fn chroot_error(root: &Path, errno: Errno) -> anyhow::Error {
     let hint = match errno {
         Errno::ENOENT => "there is no such directory",
@@ -40,6 +41,7 @@ fn chroot_error(root: &Path, errno: Errno) -> anyhow::Error {
     };
     anyhow!(errno).context(format!("chroot {root:?} ({hint})"))
 }
+// ANCHOR_END: chroot_error
 
 // ANCHOR: identity
 /// Which directory this is: the file system's device number and the inode number in it.

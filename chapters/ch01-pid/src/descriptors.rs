@@ -8,7 +8,6 @@
 use std::os::fd::RawFd;
 
 use anyhow::{Context, Result, anyhow};
-use log::info;
 use nix::errno::Errno;
 
 // ANCHOR: close_others
@@ -22,7 +21,6 @@ pub fn close_others(keep: &[RawFd]) -> Result<()> {
     keep.sort_unstable();
     keep.dedup();
 
-    info!(target: "syscall", "close_range(3, ~0)  nothing of the host's comes along: all but {} of our own", keep.len());
     let mut first = 3;
     for fd in keep {
         if first < fd {

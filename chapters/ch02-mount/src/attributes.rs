@@ -58,6 +58,13 @@ const NAMES: [(Attributes, &str, MsFlags); 8] = [
 ];
 
 impl Attributes {
+    /// The ones that a list of mount options names, such as `rw,nosuid,relatime`.
+    pub(crate) fn from_options(options: &str) -> Attributes {
+        let named =
+            |option| NAMES.iter().find(|(_, name, _)| *name == option).map(|(attribute, ..)| *attribute);
+        options.split(',').filter_map(named).fold(Attributes::NONE, Attributes::bitor)
+    }
+
     /// The same set as flags of mount(2).
     pub(crate) fn mount_flags(self) -> MsFlags {
         NAMES.iter().filter(|(attribute, ..)| self.contains(*attribute)).map(|(_, _, flag)| *flag).collect()

@@ -18,6 +18,7 @@ use nix::unistd::symlinkat;
 
 use crate::{Attributes, Root, Tree};
 
+// ANCHOR: lists
 /// Name, major and minor number: the kernel's `Documentation/admin-guide/devices.txt`.
 const DEVICES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -30,6 +31,7 @@ const LINKS: [(&str, &str); 5] = [
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 ];
+// ANCHOR_END: lists
 
 // ANCHOR: dev
 /// Mounts a minimal /dev inside `root`.
@@ -114,6 +116,7 @@ fn mount_shm(dev: &Root) -> Result<()> {
 }
 // ANCHOR_END: pts
 
+// ANCHOR: console
 /// Makes the terminal `slave` the container's /dev/console, the place for messages to whoever watches it.
 ///
 /// # Errors
@@ -124,6 +127,7 @@ pub fn console(root: &Root, slave: &OwnedFd) -> Result<()> {
     let place = root.file(path)?;
     Tree::copy_at(slave.as_fd(), Path::new(""), false, Level::Debug)?.attach(&place, path)
 }
+// ANCHOR_END: console
 
 fn directory(dev: &Root, name: &str, mode: u32) -> Result<OwnedFd> {
     mkdirat(dev, name, Mode::from_bits_truncate(mode)).with_context(|| format!("mkdir /dev/{name}"))?;

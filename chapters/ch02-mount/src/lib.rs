@@ -17,6 +17,7 @@
 
 pub mod attributes;
 pub mod dev;
+mod late;
 pub mod mask;
 pub mod pivot;
 pub mod proc;

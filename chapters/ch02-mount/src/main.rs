@@ -1,3 +1,4 @@
+// ANCHOR: imports
 //! The lesson of chapter 2: a process with files of its own, and nothing else.
 
 mod experiments;
@@ -20,7 +21,9 @@ use log::info;
 use nix::sched::CloneFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::{Mode, umask};
+// ANCHOR_END: imports
 
+// ANCHOR: arguments
 /// Run a command with a root, a /proc and a mount table of its own
 #[derive(Parser)]
 struct Arguments {
@@ -39,6 +42,7 @@ struct Arguments {
     #[arg(last = true)]
     command: Vec<OsString>,
 }
+// ANCHOR_END: arguments
 
 // ANCHOR: main
 fn main() -> ExitCode {

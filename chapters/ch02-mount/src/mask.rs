@@ -13,8 +13,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{SFlag, fstat, makedev};
 
+use crate::resolve::refusal;
 use crate::{Attributes, Root, Tree};
 
+// ANCHOR: lists
 /// The paths that Docker and containerd mask, by default.
 pub const MASKED: [&str; 11] = [
     "/proc/acpi",
@@ -32,18 +34,21 @@ pub const MASKED: [&str; 11] = [
 
 /// The paths that Docker and containerd make read-only, by default.
 pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+// ANCHOR_END: lists
 
+// ANCHOR: defaults
 /// Masks and guards what Docker does by default, in /proc and /sys inside `root`.
 ///
 /// # Errors
 ///
 /// Names the path.
 pub fn apply_defaults(root: &Root) -> Result<()> {
-    info!(target: "syscall", "move_mount(/dev/null, \"/proc/kcore\")  and {} more: they tell of the host", MASKED.len() - 1);
+    info!(target: "syscall", "move_mount(cover, \"/proc/kcore\") ...  over each path that tells of the host, where it exists");
     MASKED.iter().try_for_each(|path| mask(root, Path::new(path)))?;
-    info!(target: "syscall", "mount_setattr(\"/proc/sys\", +ro)  and {} more: they change the host", READ_ONLY.len() - 1);
+    info!(target: "syscall", "mount_setattr(\"/proc/sys\", +ro) ...  for each path that changes the host, where it exists");
     READ_ONLY.iter().try_for_each(|path| read_only(root, Path::new(path)))
 }
+// ANCHOR_END: defaults
 
 // ANCHOR: mask
 /// Covers what is at `path` inside `root`. A path that does not exist needs no mask.
@@ -54,7 +59,7 @@ pub fn apply_defaults(root: &Root) -> Result<()> {
 pub fn mask(root: &Root, path: &Path) -> Result<()> {
     let place = match root.find(path, OFlag::O_PATH) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-        result => result.with_context(|| format!("open {path:?} to mask it"))?,
+        result => result.map_err(|errno| refusal(errno, path))?,
     };
     let status = fstat(&place).with_context(|| format!("stat {path:?}"))?;
     let is_directory = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
@@ -84,7 +89,7 @@ fn null_device() -> Result<Tree> {
 pub fn read_only(root: &Root, path: &Path) -> Result<()> {
     let place = match root.find(path, OFlag::O_PATH) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-        result => result.with_context(|| format!("open {path:?} to make it read-only"))?,
+        result => result.map_err(|errno| refusal(errno, path))?,
     };
     let mut tree = Tree::copy_at(place.as_fd(), Path::new(""), true, Level::Debug)?;
     tree.add(Attributes::READ_ONLY, true)?;

@@ -63,7 +63,7 @@ impl Root {
     /// Names the component. EEXIST: it is a symbolic link that leads nowhere.
     pub fn directory(&self, path: &Path) -> Result<OwnedFd> {
         let mut so_far = PathBuf::from("/");
-        let mut directory = self.find(&so_far, O_PATH_DIRECTORY).context("open the root itself")?;
+        let mut directory = self.find(&so_far, O_PATH_DIRECTORY).map_err(|errno| refusal(errno, &so_far))?;
         for component in path.components() {
             so_far.push(component);
             directory = match (self.find(&so_far, O_PATH_DIRECTORY), component) {
@@ -74,7 +74,7 @@ impl Root {
                 }
                 (result, _) => result,
             }
-            .with_context(|| format!("open the directory {so_far:?} in the root file system"))?;
+            .map_err(|errno| refusal(errno, &so_far))?;
         }
         Ok(directory)
     }
@@ -87,7 +87,7 @@ impl Root {
     pub fn file(&self, path: &Path) -> Result<OwnedFd> {
         match self.find(path, OFlag::O_PATH) {
             Err(Errno::ENOENT) => self.make_file(path),
-            result => result.with_context(|| format!("open {path:?} in the root file system")),
+            result => result.map_err(|errno| refusal(errno, path)),
         }
     }
 
@@ -103,6 +103,16 @@ impl Root {
 // ANCHOR_END: make
 
 const O_PATH_DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
+
+/// What openat2(2) said of `path` inside.
+pub(crate) fn refusal(errno: Errno, path: &Path) -> anyhow::Error {
+    let hint = match errno {
+        Errno::ENOSYS => " (it needs Linux 5.6; without it no path in a hostile root can be trusted)",
+        Errno::ELOOP => " (a loop of symbolic links, or one of procfs that leads out of the root)",
+        _ => "",
+    };
+    anyhow!(errno).context(format!("openat2 {path:?} in the root file system{hint}"))
+}
 
 impl From<Tree> for Root {
     /// The root of a mount, attached or not.

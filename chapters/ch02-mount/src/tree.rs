@@ -14,10 +14,11 @@ use anyhow::{Context, Result, anyhow};
 use log::{Level, log};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
-use nix::mount::{MsFlags, mount};
 
 use crate::Attributes;
+use crate::late::Late;
 
+// ANCHOR: tree
 /// A mount that is not attached yet, or just has been.
 #[derive(Debug)]
 pub struct Tree {
@@ -25,10 +26,11 @@ pub struct Tree {
     /// What it is a mount of, for messages.
     name: String,
     /// Attributes that a kernel before 5.12 can set only once the mount is attached.
-    late: Attributes,
+    late: Option<Late>,
     /// How loudly its steps are narrated: a mask among many is a detail.
     level: Level,
 }
+// ANCHOR_END: tree
 
 // ANCHOR: copy
 impl Tree {
@@ -59,7 +61,7 @@ impl Tree {
         let mount =
             unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), path.as_ptr(), flags) };
         let mount = descriptor(mount).with_context(|| format!("open_tree {source:?}"))?;
-        Ok(Tree { mount, name, late: Attributes::NONE, level })
+        Ok(Tree { mount, name, late: None, level })
     }
 }
 // ANCHOR_END: copy
@@ -97,7 +99,7 @@ impl Tree {
         // SAFETY: the call takes numbers only.
         let mount = unsafe { libc::syscall(libc::SYS_fsmount, context, libc::FSMOUNT_CLOEXEC, bits) };
         let mount = descriptor(mount).with_context(|| format!("fsmount {kind:?}"))?;
-        Ok(Tree { mount, name: kind.into(), late: Attributes::NONE, level })
+        Ok(Tree { mount, name: kind.into(), late: None, level })
     }
 }
 // ANCHOR_END: new
@@ -108,12 +110,11 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// mount_setattr(2)'s errno. On a kernel before 5.12 a single mount gets them when it is attached; `recursive` is
-    /// refused with ENOSYS.
+    /// mount_setattr(2)'s errno. On a kernel before 5.12 the mounts get them when they are attached.
     pub fn add(&mut self, attributes: Attributes, recursive: bool) -> Result<()> {
         log!(target: "syscall", self.level, "mount_setattr({:?}, +{attributes})  before anybody can reach it", self.name);
         match add_attributes(self.mount.as_fd(), attributes, recursive) {
-            Err(Errno::ENOSYS) if !recursive => self.late = self.late | attributes,
+            Err(Errno::ENOSYS) => self.late = Some(Late { attributes, recursive }),
             result => result.with_context(|| format!("mount_setattr {:?} (+{attributes})", self.name))?,
         }
         Ok(())
@@ -131,22 +132,13 @@ impl Tree {
         // SAFETY: both paths are the same static C string.
         let result = unsafe { libc::syscall(libc::SYS_move_mount, mount, empty, place, empty, flags) };
         Errno::result(result).with_context(|| format!("move_mount {:?} to {shown:?}", self.name))?;
-        self.add_late()
+        match &self.late {
+            None => Ok(()),
+            Some(late) => late.add_to(self.mount.as_fd()).with_context(|| format!("the mount {shown:?}")),
+        }
     }
 }
 // ANCHOR_END: attach
-
-impl Tree {
-    fn add_late(&self) -> Result<()> {
-        if self.late == Attributes::NONE {
-            return Ok(());
-        }
-        let path = format!("/proc/self/fd/{}", self.mount.as_raw_fd());
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | self.late.mount_flags();
-        mount(None::<&str>, path.as_str(), None::<&str>, flags, None::<&str>)
-            .with_context(|| format!("mount {:?} with MS_REMOUNT | MS_BIND and {}", self.name, self.late))
-    }
-}
 
 impl AsFd for Tree {
     /// The root of the mount: a directory from which openat(2) can start, even before it is attached.
@@ -161,6 +153,7 @@ impl From<Tree> for OwnedFd {
     }
 }
 
+// ANCHOR: add_attributes
 /// Adds `attributes` to the mount whose root is `mount`: mount_setattr(2).
 pub(crate) fn add_attributes(
     mount: BorrowedFd,
@@ -179,6 +172,7 @@ pub(crate) fn add_attributes(
         unsafe { libc::syscall(libc::SYS_mount_setattr, mount, empty, flags, &raw const change, size) };
     Errno::result(result).map(drop)
 }
+// ANCHOR_END: add_attributes
 
 fn open_filesystem(kind: &str) -> Result<OwnedFd> {
     let kind = c_string(kind.as_bytes())?;

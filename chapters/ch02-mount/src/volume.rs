@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
 
+use crate::resolve::refusal;
 use crate::{Attributes, Root, Tree};
 
 // ANCHOR: volume
@@ -51,12 +52,13 @@ impl Volume {
 }
 // ANCHOR_END: volume
 
+// ANCHOR: place
 /// A directory for a mount of a directory, a file for one of a file.
 fn place_for(tree: &Tree, root: &Root, target: &Path) -> Result<std::os::fd::OwnedFd> {
     let status = fstat(tree).with_context(|| format!("stat what is to be mounted at {target:?}"))?;
     let is_directory = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
     let place = if is_directory { root.directory(target)? } else { root.file(target)? };
-    let top = root.find(Path::new("/"), OFlag::O_PATH).context("open the root itself")?;
+    let top = root.find(Path::new("/"), OFlag::O_PATH).map_err(|errno| refusal(errno, Path::new("/")))?;
     let (place_status, top_status) = (fstat(&place)?, fstat(&top)?);
     // It would cover the root, and everything that is mounted in it.
     ensure!(
@@ -65,6 +67,7 @@ fn place_for(tree: &Tree, root: &Root, target: &Path) -> Result<std::os::fd::Own
     );
     Ok(place)
 }
+// ANCHOR_END: place
 
 impl FromStr for Volume {
     type Err = anyhow::Error;

@@ -86,7 +86,8 @@ impl Lesson {
         let Some((host, proc)) = &self.before else { return Ok(()) };
         let here = View::through(proc, "self").context("read what this process sees")?;
         let width = view::table::terminal_width(&std::io::stderr()).unwrap_or(110);
-        let table = view::table::table(("the host", host), ("this process", &here), self.narration.colour(), width);
+        let table =
+            view::table::table(("the host", host), ("this process", &here), self.narration.colour(), width);
         self.narration.print(&table);
         Ok(())
     }

@@ -48,11 +48,13 @@ impl Narration {
     /// Installs the logger. With `quiet`, none: a line then costs one atomic load.
     pub(crate) fn start(quiet: bool, step: bool) -> Result<&'static Narration> {
         let output = std::io::stderr().as_fd().try_clone_to_owned().context("duplicate standard error")?;
-        let colour = output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour =
+            output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let terminal = step.then(|| File::open("/dev/tty")).transpose();
         let terminal = terminal.context("open \"/dev/tty\": --step waits for Enter, and needs a terminal")?;
         let (steps, host) = (shared_counter()?, std::process::id());
-        let narration = NARRATION.get_or_init(|| Narration { output: output.into(), terminal, colour, steps, host });
+        let narration =
+            NARRATION.get_or_init(|| Narration { output: output.into(), terminal, colour, steps, host });
         if !quiet {
             log::set_logger(narration).map_err(|error| anyhow!("install the narration: {error}"))?;
             log::set_max_level(LevelFilter::Info);
@@ -83,7 +85,9 @@ impl Narration {
         self.print(&match (self.colour, reason.is_empty()) {
             (_, true) => format!("{number:>3} {who}  {call}\n"),
             (false, false) => format!("{number:>3} {who}  {call}{gap}# {reason}\n"),
-            (true, false) => format!("\x1b[36m{number:>3} {who}\x1b[0m  {call}{gap}\x1b[2m# {reason}\x1b[0m\n"),
+            (true, false) => {
+                format!("\x1b[36m{number:>3} {who}\x1b[0m  {call}{gap}\x1b[2m# {reason}\x1b[0m\n")
+            }
         });
         if let Some(mut terminal) = self.terminal.as_ref() {
             // Up to the end of the line: one key at a time, since another process may read the next line.

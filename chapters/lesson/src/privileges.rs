@@ -49,6 +49,7 @@ pub fn acquire() -> Result<Privileges> {
 }
 // ANCHOR_END: privileges
 
+// ANCHOR: user_namespace
 fn user_namespace() -> Result<Mapping> {
     let mapping = userns::become_root()?;
     if let Mapping::Single { reason } = &mapping {
@@ -72,6 +73,7 @@ fn use_capability() -> Result<String, Refusal> {
         .map_err(|errno| Refusal::new("mount(\"/\", MS_PRIVATE)", errno))?;
     Ok(String::new())
 }
+// ANCHOR_END: user_namespace
 
 /// Whether a capability is in this process's effective set.
 fn has_capability(number: u32) -> Result<bool> {
@@ -79,7 +81,8 @@ fn has_capability(number: u32) -> Result<bool> {
     let status = std::fs::read_to_string(file).with_context(|| format!("read {file:?}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let set = line.with_context(|| format!("{file:?} has no line CapEff"))?;
-    let set = u64::from_str_radix(set.trim(), 16).with_context(|| format!("read the line CapEff of {file:?}"))?;
+    let set =
+        u64::from_str_radix(set.trim(), 16).with_context(|| format!("read the line CapEff of {file:?}"))?;
     Ok(set >> number & 1 == 1)
 }
 
@@ -90,9 +93,14 @@ fn offer_sudo(error: anyhow::Error) -> Result<Privileges> {
     let words: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
     let command = format!("sudo {} {}", program.display(), words.join(" "));
     if !stdin().is_terminal() || !stderr().is_terminal() {
-        bail!(error.context(format!("this user may not have a user namespace of its own; as root it works: {command}")));
+        bail!(error.context(format!(
+            "this user may not have a user namespace of its own; as root it works: {command}"
+        )));
     }
-    eprint!("This machine does not let you have a user namespace: {}\nUse sudo? [y/N] ", crate::describe(&error));
+    eprint!(
+        "This machine does not let you have a user namespace: {}\nUse sudo? [y/N] ",
+        crate::describe(&error)
+    );
     stderr().flush().context("write to standard error")?;
     let mut answer = String::new();
     stdin().lock().read_line(&mut answer).context("read the answer")?;

@@ -8,6 +8,7 @@ use lesson::Lesson;
 use log::info;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use super::{children, status_line, wait_for};
 
@@ -19,12 +20,16 @@ pub fn of_init(lesson: &Lesson) -> Result<()> {
         Spawn::new().namespaces(CloneFlags::CLONE_NEWPID).keep(lesson.descriptors()).dies_with_parent();
     let command = || Ok(exec(&["sleep".into(), "60".into()], &own_environment())?);
     let mut child = held.start(|report| init(report, command))?.release()?;
-    let sleep = wait_for("sleep", || Ok(children(child.pid())?.first().copied()))?;
+    let sleep = wait_for("sleep", || Ok(children(child.pid())?.into_iter().find(|pid| is_asleep(*pid))))?;
     info!(target: "kernel", "before: /proc/{sleep}/status says State: {}", status_line(sleep, "State")?);
     child.signal(Signal::SIGKILL)?;
     child.wait()?;
     let exists = std::path::Path::new(&format!("/proc/{sleep}")).exists();
     info!(target: "kernel", "after: /proc/{sleep} exists: {exists}");
     Ok(())
+}
+
+fn is_asleep(pid: Pid) -> bool {
+    status_line(pid, "State").is_ok_and(|state| state.starts_with('S'))
 }
 // ANCHOR_END: death

@@ -8,7 +8,7 @@ use ch00_chroot::exec::own_environment;
 use ch01_pid::spawn::exit_now;
 use ch01_pid::{Spawn, init};
 use lesson::Lesson;
-use log::info;
+use log::{LevelFilter, info};
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
@@ -20,6 +20,8 @@ use super::{children, status_line, wait_for};
 fn make_orphan(seconds: &str) -> Result<()> {
     // SAFETY: this process has a single thread.
     if let ForkResult::Child = unsafe { fork() }.context("fork a parent")? {
+        // The two would narrate at the same time as PID 1.
+        log::set_max_level(LevelFilter::Off);
         // SAFETY: as above.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => sleep(seconds).map_or_else(|_| exit_now(1), |never| match never {}),

@@ -1,3 +1,4 @@
+// ANCHOR: imports
 //! The experiments of chapter 2: is a mount of one namespace seen in another?
 
 use std::fs::{File, read_to_string};
@@ -14,6 +15,7 @@ use log::info;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::pipe2;
+// ANCHOR_END: imports
 
 // ANCHOR: experiment
 /// A mount made inside, with the propagation of the mount around it private, and then shared.

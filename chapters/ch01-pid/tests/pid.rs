@@ -1,0 +1,165 @@
+//! What it means to be PID 1, seen from outside.
+
+use std::fs;
+use std::time::Duration;
+
+use testing::process::{children, exists, status};
+use testing::{Program, Running, Sandbox, needs, poll};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn lesson() -> Program {
+    Program::new(env!("CARGO_BIN_EXE_ch01-pid")).arg("--quiet")
+}
+
+/// The lesson's child, once it runs `command`, or has a child that does.
+fn inside(lesson: &Running, command: &str) -> i32 {
+    let runs =
+        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == command);
+    poll(LIMIT, || {
+        let first = children(lesson.pid());
+        first.iter().chain(&children(*first.first()?)).copied().find(|pid| runs(pid))
+    })
+}
+
+#[test]
+fn the_command_alone_is_pid_1_and_behind_an_init_it_is_pid_2() {
+    needs!(UserNamespaces);
+    let run = |flags: &[&str]| lesson().as_plain_user().args(flags).args(["--", "sh", "-c", "echo $$"]).run();
+    assert_eq!(run(&["--no-init"]).stdout, "1\n");
+    assert_eq!(run(&[]).stdout, "2\n");
+}
+
+#[test]
+fn the_host_counts_the_same_process_by_another_number() {
+    needs!(Root);
+    let running = lesson().args(["--no-init", "--", "sleep", "30"]).spawn();
+    let pid = inside(&running, "sleep");
+    assert_eq!(status(pid, "NSpid"), Some(format!("{pid} 1")));
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
+    assert_ne!(namespace(&pid.to_string()), namespace("self"));
+}
+
+#[test]
+fn without_arguments_the_experiments_show_what_the_book_says() {
+    needs!(UserNamespaces);
+    let output = Program::new(env!("CARGO_BIN_EXE_ch01-pid")).as_plain_user().run();
+    assert_eq!(output.code, Some(0), "{output}");
+    assert_eq!(output.stdout, "sh: my process id is 2\n");
+    for answer in [
+        "= inside, getpid() is 1\n",
+        "after they have ended: State: Z (zombie), State: Z (zombie)",
+        "the orphan's parent is now PID 1 of its namespace",
+        "after SIGTERM from inside: State: S (sleeping)",
+        "after SIGTERM from outside: State: S (sleeping)",
+        "after SIGKILL from outside: gone, with status 137 (128 + 9)",
+        "after SIGTERM from outside: gone, with status 143 (128 + 15)",
+        "inside, /proc shows more than this one process: true",
+    ] {
+        assert!(output.stderr.contains(answer), "{answer:?} in {output}");
+    }
+    assert_eq!(
+        output.stderr.matches("exists: false").count(),
+        2,
+        "the orphan and the command are gone: {output}"
+    );
+}
+
+#[test]
+fn an_init_reaps_orphans() {
+    needs!(Root);
+    let command = "(sleep 0.2 &) ; exec sleep 30";
+    let running = lesson().args(["--", "sh", "-c", command]).spawn();
+    inside(&running, "sleep");
+    let init = children(running.pid())[0];
+    poll(LIMIT, || (children(init).len() == 1).then_some(()));
+    assert!(
+        children(init).iter().all(|pid| status(*pid, "State").unwrap().starts_with('S')),
+        "no zombie is left"
+    );
+}
+
+#[test]
+fn without_an_init_orphans_stay_zombies() {
+    needs!(Root);
+    let running = lesson().args(["--no-init", "--", "sh", "-c", "(sleep 0.2 &) ; exec sleep 30"]).spawn();
+    let first = inside(&running, "sleep");
+    poll(LIMIT, || {
+        children(first).iter().any(|pid| status(*pid, "State").unwrap().starts_with('Z')).then_some(())
+    });
+}
+
+#[test]
+fn the_death_of_pid_1_kills_all_others() {
+    needs!(Root);
+    let running = lesson().args(["--", "sh", "-c", "sleep 300 & exec sleep 300"]).spawn();
+    inside(&running, "sleep");
+    let init = children(running.pid())[0];
+    let others = poll(LIMIT, || Some(children(init)).filter(|others| !others.is_empty()));
+    // SAFETY: kill(2) touches no memory; the process is a child of our own lesson.
+    assert_eq!(unsafe { libc::kill(init, libc::SIGKILL) }, 0);
+    assert_eq!(running.wait().code, Some(137));
+    assert!(others.iter().all(|pid| !exists(*pid)));
+}
+
+#[test]
+fn a_signal_to_the_lesson_reaches_the_command() {
+    needs!(UserNamespaces);
+    for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130), (libc::SIGHUP, 129)] {
+        let running = lesson().as_plain_user().args(["--", "sleep", "30"]).spawn();
+        inside(&running, "sleep");
+        running.signal(signal);
+        assert_eq!(running.wait().code, Some(code));
+    }
+}
+
+#[test]
+fn a_command_s_own_handler_gets_the_signal_once() {
+    needs!(UserNamespaces);
+    let script = "trap 'echo got' TERM; echo ready; while :; do sleep 0.1; done";
+    let mut running = lesson().as_plain_user().args(["--", "sh", "-c", script]).spawn();
+    assert_eq!(running.stdout_line(), "ready");
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.stdout_line(), "got");
+    let command = inside(&running, "sh");
+    // SAFETY: kill(2) touches no memory; the process is a descendant of our own lesson.
+    assert_eq!(unsafe { libc::kill(command, libc::SIGKILL) }, 0);
+    let output = running.wait();
+    assert_eq!((output.code, output.stdout.matches("got").count()), (Some(137), 1), "{output}");
+}
+
+#[test]
+fn statuses_pass_through_init() {
+    needs!(UserNamespaces);
+    let run = |command: &[&str]| lesson().as_plain_user().arg("--").args(command).run();
+    assert_eq!(run(&["sh", "-c", "exit 7"]).code, Some(7));
+    assert_eq!(run(&["sh", "-c", "kill -KILL $$"]).code, Some(137));
+    let missing = run(&["no-such-command"]);
+    assert_eq!(missing.code, Some(127), "{missing}");
+    assert!(missing.stderr.contains("\"no-such-command\": No such file or directory (ENOENT)"), "{missing}");
+    assert_eq!(run(&["/etc/passwd"]).code, Some(126));
+}
+
+#[test]
+fn an_error_of_the_child_is_reported_as_the_parent_s_own() {
+    needs!(UserNamespaces);
+    let output = lesson().as_plain_user().args(["--rootfs", "/no/such/root", "--", "true"]).run();
+    assert_eq!(output.code, Some(125), "{output}");
+    let message =
+        "error: chroot \"/no/such/root\" (there is no such directory): No such file or directory (ENOENT)\n";
+    assert_eq!(output.stderr, message);
+}
+
+#[test]
+fn nothing_is_left_of_a_lesson_that_is_killed() {
+    needs!(Root);
+    let sandbox = Sandbox::new();
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        let running =
+            lesson().in_sandbox(&sandbox).args(["--", "sh", "-c", "sleep 300 & exec sleep 300"]).spawn();
+        inside(&running, "sleep");
+        running.signal(signal);
+        running.wait();
+        sandbox.check();
+    }
+}

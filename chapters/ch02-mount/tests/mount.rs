@@ -1,0 +1,193 @@
+//! A mount table of its own, seen from outside.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use testing::process::{children, mount_points};
+use testing::{Program, Running, Sandbox, needs, poll};
+
+const LESSON: &str = env!("CARGO_BIN_EXE_ch02-mount");
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn lesson() -> Program {
+    Program::new(LESSON).arg("--quiet")
+}
+
+/// The lesson's command, once it is one called `name`.
+fn command(lesson: &Running, name: &str) -> i32 {
+    let runs =
+        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
+    poll(LIMIT, || children(*children(lesson.pid()).first()?).into_iter().find(runs))
+}
+
+/// Runs a shell script in the container.
+fn inside(program: Program, script: &str) -> testing::Output {
+    program.args(["--", "sh", "-c", script]).run()
+}
+
+#[test]
+fn without_arguments_it_shows_a_container_and_what_propagation_does() {
+    needs!(UserNamespaces);
+    let output = Program::new(LESSON).as_plain_user().run();
+    assert_eq!(output.code, Some(0), "{output}");
+    assert_eq!(output.stdout.lines().count(), 3, "ps sees its header, init and itself: {output}");
+    for answer in [
+        "inside, the mounts are / /proc /sys /dev",
+        "inside, \"/tmp/private\" is a mount point: true\n       = outside, \"/tmp/private\" is a mount point: false\n",
+        "inside, \"/tmp/shared\" is a mount point: true\n       = outside, \"/tmp/shared\" is a mount point: true\n",
+    ] {
+        assert!(output.stderr.contains(answer), "{answer:?} in {output}");
+    }
+}
+
+#[test]
+fn the_escape_of_chapter_0_fails_as_root() {
+    needs!(Root);
+    escape_fails(Program::new(LESSON));
+}
+
+#[test]
+fn the_escape_of_chapter_0_fails_as_a_plain_user() {
+    needs!(UserNamespaces);
+    escape_fails(Program::new(LESSON).as_plain_user());
+}
+
+fn escape_fails(program: Program) {
+    // The container's root is empty but for what it needs: the host's /etc/hostname and the like are not there.
+    let output = program.args(["--escape", "--", "cat", "/etc/os-release"]).run();
+    assert_eq!(output.code, Some(0), "{output}");
+    assert!(output.stdout.contains("hull"), "still the container's files: {output}");
+    assert!(output.stderr.contains("not the host's root: still inside"), "{output}");
+}
+
+#[test]
+fn nothing_of_the_host_s_mount_table_is_left_inside() {
+    needs!(Root);
+    let sandbox = Sandbox::new();
+    let running = lesson().in_sandbox(&sandbox).args(["--", "sleep", "30"]).spawn();
+    let expected = ["/", "/proc", "/sys", "/dev", "/dev/pts", "/dev/shm"];
+    let points = mount_points(command(&running, "sleep"));
+    let is_mask = |point: &str| point.starts_with("/proc/") || point.starts_with("/sys/");
+    let left: Vec<&str> = points.iter().map(String::as_str).filter(|point| !is_mask(point)).collect();
+    assert_eq!(left, expected);
+    running.signal(libc::SIGTERM);
+    running.wait();
+    sandbox.check();
+}
+
+#[test]
+fn a_mount_made_inside_is_not_seen_outside_even_where_the_host_s_mounts_are_shared() {
+    needs!(Root);
+    let sandbox = Sandbox::new();
+    let script = format!(
+        "mount --make-rshared / && exec {LESSON} -q -- sh -c 'mount -t tmpfs x /mnt && exec sleep 30'"
+    );
+    let running = Program::new("sh").args(["-c", &script]).in_sandbox(&sandbox).spawn();
+    let pid = command(&running, "sleep");
+    assert!(mount_points(pid).contains(&"/mnt".to_string()), "{:?}", mount_points(pid));
+    let root = rootfs_builder::default_root().unwrap();
+    let outside = mount_points(sandbox.pid());
+    assert!(
+        !outside.iter().any(|point| Path::new(point).starts_with(&root) || point == "/mnt"),
+        "{outside:?}"
+    );
+    running.signal(libc::SIGTERM);
+    running.wait();
+    sandbox.check();
+}
+
+#[test]
+fn ps_inside_shows_the_container_s_processes_alone() {
+    needs!(UserNamespaces);
+    let output = inside(lesson().as_plain_user(), "ls /proc | grep -c '^[0-9]'");
+    // Init, the shell, ls and grep.
+    assert_eq!(output.stdout, "4\n", "{output}");
+}
+
+#[test]
+fn the_devices_are_the_ones_that_every_program_may_expect() {
+    for_root_and_plain_user(|program| {
+        let script = "for d in null zero full random urandom tty; do stat -c '%n %t:%T %a' /dev/$d; done;
+            echo x > /dev/null && head -c 2 /dev/zero | wc -c && head -c 2 /dev/urandom | wc -c;
+            echo x > /dev/full || echo full; for l in ptmx fd stdin; do readlink /dev/$l; done; touch /dev/shm/x && echo shm";
+        let output = inside(program, script);
+        let devices = "/dev/null 1:3 666\n/dev/zero 1:5 666\n/dev/full 1:7 666\n/dev/random 1:8 666\n\
+            /dev/urandom 1:9 666\n/dev/tty 5:0 666\n2\n2\nfull\npts/ptmx\n/proc/self/fd\n/proc/self/fd/0\nshm\n";
+        assert_eq!(output.stdout, devices, "{output}");
+    });
+}
+
+#[test]
+fn what_tells_of_the_host_is_masked_and_what_changes_it_is_read_only() {
+    for_root_and_plain_user(|program| {
+        let script = "wc -c < /proc/interrupts; ls /sys/firmware | wc -l;
+            echo 1 > /proc/sys/vm/swappiness; echo 1 > /proc/irq/default_smp_affinity; mkdir /sys/fs/x; touch /sys/firmware/x";
+        let output = inside(program, script);
+        assert_eq!(output.stdout, "0\n0\n", "{output}");
+        assert_eq!(output.stderr.matches("Read-only file system").count(), 4, "{output}");
+    });
+}
+
+#[test]
+fn a_read_only_root_can_t_be_changed_but_dev_can() {
+    for_root_and_plain_user(|program| {
+        let output = inside(
+            program.arg("--read-only"),
+            "touch /x; mkdir /tmp/x; echo x > /dev/null && touch /dev/shm/x && echo ok",
+        );
+        assert_eq!(output.stderr.matches("Read-only file system").count(), 2, "{output}");
+        assert_eq!(output.stdout, "ok\n");
+    });
+}
+
+#[test]
+fn statuses_and_errors_pass_through() {
+    needs!(UserNamespaces);
+    assert_eq!(inside(lesson().as_plain_user(), "exit 7").code, Some(7));
+    assert_eq!(inside(lesson().as_plain_user(), "kill -KILL $$").code, Some(137));
+    let output = lesson().as_plain_user().args(["--", "no-such-command"]).run();
+    assert_eq!(output.code, Some(127), "{output}");
+    let output = lesson().as_plain_user().args(["--rootfs", "/no/such/root", "--", "true"]).run();
+    assert_eq!(output.code, Some(125), "{output}");
+    assert!(output.stderr.contains("\"/no/such/root\": No such file or directory (ENOENT)"), "{output}");
+    let output = lesson().as_plain_user().args(["--rootfs", "/etc/passwd", "--", "true"]).run();
+    assert_eq!(output.code, Some(125), "{output}");
+    assert!(output.stderr.contains("\"/etc/passwd\": Not a directory (ENOTDIR)"), "{output}");
+}
+
+#[test]
+fn nothing_is_left_of_a_lesson_that_is_killed() {
+    needs!(Root);
+    let sandbox = Sandbox::new();
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGINT] {
+        let running = lesson().in_sandbox(&sandbox).args(["--", "sleep", "300"]).spawn();
+        command(&running, "sleep");
+        running.signal(signal);
+        running.wait();
+        sandbox.check();
+    }
+}
+
+#[test]
+fn the_shell_s_terminal_comes_from_the_container_s_own_devpts() {
+    for_root_and_plain_user(|program| {
+        let mut running = program.pty().args(["--", "sh", "-i"]).spawn();
+        running.expect("# ", LIMIT);
+        running.type_line("tty; ls /dev/pts; test -c /dev/console && echo console");
+        running.expect("/dev/pts/0", LIMIT);
+        running.expect("\r\nconsole", LIMIT);
+        running.type_line("exit 3");
+        assert_eq!(running.wait().code, Some(3));
+    });
+}
+
+/// A claim that must hold in both worlds. Each is counted by the needs of the stronger one.
+fn for_root_and_plain_user(claim: impl Fn(Program)) {
+    if testing::Need::Root.met().is_ok() {
+        claim(lesson());
+    }
+    if testing::Need::UserNamespaces.met().is_ok() {
+        claim(lesson().as_plain_user());
+    }
+}
