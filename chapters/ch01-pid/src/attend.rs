@@ -16,10 +16,12 @@ use crate::signals::Signals;
 use crate::spawn::Child;
 use crate::terminal::{RawMode, copy_size};
 
+// ANCHOR: interactive
 /// Whether the user sits at a terminal, so that a command should get one of its own.
 pub fn is_interactive() -> bool {
     stdin().is_terminal() && stdout().is_terminal()
 }
+// ANCHOR_END: interactive
 
 // ANCHOR: attend
 /// Waits for the end of `child`; meanwhile passes `signals` on to it, and serves its terminal through `master`.
@@ -85,6 +87,7 @@ pub fn attend(mut child: Child, signals: &Signals, master: Option<OwnedFd>) -> R
 }
 // ANCHOR_END: attend
 
+// ANCHOR: copy
 fn poll_in(descriptor: BorrowedFd) -> PollFd {
     PollFd::new(descriptor, PollFlags::POLLIN)
 }
@@ -114,3 +117,4 @@ fn copy(from: BorrowedFd, to: BorrowedFd) -> Result<bool> {
     }
     Ok(true)
 }
+// ANCHOR_END: copy

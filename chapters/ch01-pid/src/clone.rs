@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 /// CLONE_INTO_CGROUP of linux/sched.h. The constant of the crate `libc` is a C int, which it does not fit in.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+// ANCHOR: cloned
 /// What clone3 returns: twice, as fork does.
 #[derive(Debug)]
 pub enum Cloned {
@@ -25,6 +26,7 @@ pub enum Cloned {
     /// In the child.
     Child,
 }
+// ANCHOR_END: cloned
 
 // ANCHOR: clone3
 /// Makes a child in new `namespaces` (of `CLONE_NEW*`), and straight into `cgroup` if one is given: a directory of a
@@ -65,6 +67,7 @@ pub unsafe fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Resu
 }
 // ANCHOR_END: clone3
 
+// ANCHOR: single_threaded
 /// Whether this process has a single thread.
 ///
 /// unshare(2) with CLONE_THREAD changes nothing, and is refused (EINVAL) in a process with several threads. It is the
@@ -72,3 +75,4 @@ pub unsafe fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Resu
 pub fn is_single_threaded() -> bool {
     nix::sched::unshare(CloneFlags::CLONE_THREAD).is_ok()
 }
+// ANCHOR_END: single_threaded

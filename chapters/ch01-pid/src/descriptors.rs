@@ -32,6 +32,7 @@ pub fn close_others(keep: &[RawFd]) -> Result<()> {
 }
 // ANCHOR_END: close_others
 
+// ANCHOR: close_range
 fn close_range(first: u32, last: u32) -> Result<()> {
     // SAFETY: closing descriptors touches no memory. The caller gives the ones that are still used by living objects in
     // its list, and never returns to code that uses others.
@@ -42,6 +43,7 @@ fn close_range(first: u32, last: u32) -> Result<()> {
         Err(errno) => Err(anyhow!(errno).context(format!("close_range({first}, {last})"))),
     }
 }
+// ANCHOR_END: close_range
 
 /// For kernels before 5.9.
 fn close_one_by_one(first: u32, last: u32) -> Result<()> {

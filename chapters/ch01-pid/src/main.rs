@@ -1,3 +1,4 @@
+// ANCHOR: imports
 //! The lesson of chapter 1: a process that believes it is the first one.
 
 mod experiments;
@@ -17,7 +18,9 @@ use lesson::{Flags, Lesson, parse, privileges};
 use log::info;
 use nix::sched::CloneFlags;
 use nix::unistd::getpid;
+// ANCHOR_END: imports
 
+// ANCHOR: arguments
 /// Run a command as the first process of a PID namespace
 #[derive(Parser)]
 struct Arguments {
@@ -30,6 +33,7 @@ struct Arguments {
     #[arg(last = true)]
     command: Vec<OsString>,
 }
+// ANCHOR_END: arguments
 
 // ANCHOR: main
 fn main() -> ExitCode {

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
+// ANCHOR: report
 /// The child's end: it can say one thing, or close.
 #[derive(Debug)]
 pub struct Report(Option<File>);
@@ -21,6 +22,7 @@ pub struct Report(Option<File>);
 /// The parent's end.
 #[derive(Debug)]
 pub(crate) struct Reports(File);
+// ANCHOR_END: report
 
 // ANCHOR: child_error
 /// An error that happened in the child, as the child met it.
@@ -54,6 +56,7 @@ fn errno_of(error: &anyhow::Error) -> Option<Errno> {
     cause.downcast_ref::<Errno>().copied().or_else(from_std)
 }
 
+// ANCHOR: exit_code
 /// The status with which a program of ours ends because of `error`, in the child or in the parent: 126 or 127 where a
 /// command could not be executed, else 125.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
@@ -62,14 +65,18 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         None => ch00_chroot::exit_code(error),
     }
 }
+// ANCHOR_END: exit_code
 
+// ANCHOR: pipe
 /// Makes the pipe.
 pub(crate) fn pipe() -> Result<(Reports, Report)> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).context("pipe2 for the child's report")?;
     Ok((Reports(read.into()), Report(Some(write.into()))))
 }
+// ANCHOR_END: pipe
 
 impl Report {
+    // ANCHOR: send
     /// Sends `error` to the parent, and closes.
     pub(crate) fn send(mut self, error: &anyhow::Error) {
         let errno = errno_of(error);
@@ -85,6 +92,7 @@ impl Report {
             pipe.write_all(&message).unwrap_or_default();
         }
     }
+    // ANCHOR_END: send
 
     /// Tells the parent that nothing will fail any more that it should wait for.
     pub fn close(&mut self) {
@@ -96,6 +104,7 @@ impl Report {
     }
 }
 
+// ANCHOR: receive
 impl Reports {
     /// Waits until the child has closed its end: by an error, by exec, or by its death.
     pub(crate) fn receive(mut self) -> Result<Option<ChildError>> {
@@ -112,6 +121,7 @@ impl Reports {
         }))
     }
 }
+// ANCHOR_END: receive
 
 impl From<Reports> for OwnedFd {
     fn from(reports: Reports) -> OwnedFd {

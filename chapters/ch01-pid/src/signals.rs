@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+// ANCHOR: forwarded
 /// What a user or a service manager sends to a program that it wants to reach: passed on to the command.
 const FORWARDED: [Signal; 7] = [
     Signal::SIGHUP,
@@ -22,6 +23,7 @@ const FORWARDED: [Signal; 7] = [
     Signal::SIGUSR2,
     Signal::SIGWINCH,
 ];
+// ANCHOR_END: forwarded
 
 // ANCHOR: signals
 /// The blocked signals, as a queue. Dropped, it restores the mask.

@@ -53,6 +53,7 @@ impl Default for Spawn<'_> {
 }
 
 impl<'a> Spawn<'a> {
+    // ANCHOR: builder
     /// A child like one of fork(2): in the same namespaces, with no descriptors but 0, 1 and 2.
     pub fn new() -> Self {
         Spawn { namespaces: CloneFlags::empty(), cgroup: None, keep: Vec::new(), dies_with_parent: false }
@@ -81,6 +82,7 @@ impl<'a> Spawn<'a> {
         self.dies_with_parent = true;
         self
     }
+    // ANCHOR_END: builder
 
     // ANCHOR: start
     /// Makes the child. It waits at the gate; once released, it runs `child`, which ends in exec or in an error.
@@ -154,11 +156,13 @@ impl<'a> Spawn<'a> {
     // ANCHOR_END: live
 }
 
+// ANCHOR: exit_now
 /// Ends a child without running the exit handlers, which belong to the parent's copy of the program.
 pub fn exit_now(code: u8) -> ! {
     // SAFETY: _exit(2) ends the process and touches no memory of it.
     unsafe { libc::_exit(code.into()) }
 }
+// ANCHOR_END: exit_now
 
 fn describe(namespaces: CloneFlags, into_cgroup: bool) -> String {
     let mut flags: Vec<&str> = namespaces.iter_names().map(|(name, _)| name).collect();
@@ -283,6 +287,7 @@ impl Drop for Child {
 }
 // ANCHOR_END: child
 
+// ANCHOR: shell_status
 /// What `$?` shows for a process that ended so; nothing for one that only stopped.
 pub(crate) fn shell_status(status: WaitStatus) -> Option<u8> {
     match status {
@@ -291,3 +296,4 @@ pub(crate) fn shell_status(status: WaitStatus) -> Option<u8> {
         _ => None,
     }
 }
+// ANCHOR_END: shell_status

@@ -126,6 +126,7 @@ pub fn receive_master(socket: BorrowedFd) -> Result<OwnedFd> {
 }
 // ANCHOR_END: pass_master
 
+// ANCHOR: size
 /// Gives the terminal `to` the size of the terminal `from`. The kernel tells the foreground group by SIGWINCH.
 ///
 /// # Errors
@@ -139,6 +140,7 @@ pub fn copy_size(from: BorrowedFd, to: BorrowedFd) -> Result<()> {
     unsafe { ioctl::set_size(to.as_raw_fd(), &size) }.context("ioctl(TIOCSWINSZ)")?;
     Ok(())
 }
+// ANCHOR_END: size
 
 // ANCHOR: raw
 /// The user's terminal in raw mode: each key goes to the container's terminal, which alone gives it a meaning. Dropped,

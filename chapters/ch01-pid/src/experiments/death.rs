@@ -12,7 +12,6 @@ use nix::unistd::Pid;
 
 use super::{children, status_line, wait_for};
 
-// ANCHOR: death
 /// The kernel sends SIGKILL to every process of the namespace.
 pub fn of_init(lesson: &Lesson) -> Result<()> {
     info!(target: "say", "Death. PID 1 is an init, with sleep as its child; we kill PID 1 alone.");
@@ -32,4 +31,3 @@ pub fn of_init(lesson: &Lesson) -> Result<()> {
 fn is_asleep(pid: Pid) -> bool {
     status_line(pid, "State").is_ok_and(|state| state.starts_with('S'))
 }
-// ANCHOR_END: death

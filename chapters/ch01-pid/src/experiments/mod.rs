@@ -1,3 +1,4 @@
+// ANCHOR: imports
 //! The experiments of chapter 1: what being PID 1 means, each read back from the host's /proc.
 
 mod death;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lesson::Lesson;
 use nix::unistd::Pid;
+// ANCHOR_END: imports
 
 // ANCHOR: all
 /// All of them, in the order in which the book tells them.

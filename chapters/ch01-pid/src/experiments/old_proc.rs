@@ -10,7 +10,6 @@ use log::info;
 use nix::sched::CloneFlags;
 use nix::unistd::getpid;
 
-// ANCHOR: old_proc
 /// `ps` lists the directory /proc, and that is still the host's.
 pub fn shows_the_host(lesson: &Lesson) -> Result<()> {
     info!(target: "say", "The old /proc. ps reads /proc, and that is a mount: still the host's.");
@@ -41,4 +40,3 @@ fn number_of_processes() -> Result<usize> {
     }
     Ok(processes)
 }
-// ANCHOR_END: old_proc

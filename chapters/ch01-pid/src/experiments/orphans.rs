@@ -1,3 +1,4 @@
+// ANCHOR: imports
 //! Who waits for a process whose parent has died?
 
 use std::convert::Infallible;
@@ -14,6 +15,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::{children, status_line, wait_for};
+// ANCHOR_END: imports
 
 // ANCHOR: orphan
 /// Makes a child that makes a child, and ends at once: the grandchild is an orphan, and lives for `seconds`.
@@ -86,9 +88,11 @@ pub fn with_init(lesson: &Lesson) -> Result<()> {
 }
 // ANCHOR_END: with_init
 
+// ANCHOR: look
 fn states(pids: &[Pid]) -> Vec<String> {
     pids.iter().filter_map(|pid| status_line(*pid, "State").ok()).collect()
 }
+// ANCHOR_END: look
 
 /// A process's number in its own namespace: the last one of the line NSpid.
 fn pid_inside(pid: Pid) -> Result<String> {

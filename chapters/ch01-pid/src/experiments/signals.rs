@@ -1,3 +1,4 @@
+// ANCHOR: imports
 //! Who can end PID 1?
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::{children, status_line, wait_for};
+// ANCHOR_END: imports
 
 // ANCHOR: without_init
 /// PID 1 is `sleep`, which has no handler for SIGTERM.
