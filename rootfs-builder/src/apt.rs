@@ -1,4 +1,5 @@
-//! Which Debian the host is and from where its apt(8) gets packages, so that a local mirror is used where there is one.
+//! Which Debian the host is and from where its apt(8) gets packages, so that a local mirror is used where
+//! there is one.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,8 +9,8 @@ use anyhow::Result;
 
 use crate::error::Doing;
 
-/// The release to install and where to get it: on Debian both as the host has them, so that a local mirror is used. Elsewhere
-/// the stable release, from mmdebstrap's own default.
+/// The release to install and where to get it: on Debian both as the host has them, so that a local mirror
+/// is used. Elsewhere the stable release, from mmdebstrap's own default.
 pub(crate) fn suite_and_mirror() -> Result<(String, Option<String>)> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let value = |name: &str| {
@@ -95,8 +96,9 @@ deb [arch=amd64] http://mirror/debian trixie contrib main
         assert_eq!(uri_in_lines(lines, "trixie").as_deref(), Some("http://mirror/debian"));
         assert_eq!(uri_in_lines(lines, "bookworm"), None);
 
-        let stanzas = "Types: deb\nURIs: http://security/\nSuites: trixie-security\nComponents: main\n\n\
-                       Types: deb\n# a remark\nURIs: http://mirror/debian\nSuites: trixie trixie-updates\nComponents: main contrib\n";
+        let security = "Types: deb\nURIs: http://security/\nSuites: trixie-security\nComponents: main\n";
+        let main = "Types: deb\n# a remark\nURIs: http://mirror/debian\nSuites: trixie trixie-updates\n";
+        let stanzas = &format!("{security}\n{main}Components: main contrib\n");
         assert_eq!(uri_in_stanzas(stanzas, "trixie").as_deref(), Some("http://mirror/debian"));
         assert_eq!(
             uri_in_stanzas(&stanzas.replace("a remark", "").replace("# ", "Enabled: no"), "trixie"),

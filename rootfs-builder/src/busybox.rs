@@ -1,7 +1,8 @@
-//! A root file system from one static busybox(1): /bin/busybox, and a symbolic link to it for each of its applets.
+//! A root file system from one static busybox(1): /bin/busybox, and a symbolic link to it for each of its
+//! applets.
 //!
-//! Busybox is one program that looks at the name under which it was called (argv\[0\]) and acts as sh, ls, ps and some 250
-//! more. A static program needs no other file to run, so the tree can hardly be broken.
+//! Busybox is one program that looks at the name under which it was called (argv\[0\]) and acts as sh, ls,
+//! ps and some 250 more. A static program needs no other file to run, so the tree can hardly be broken.
 
 use std::env;
 use std::io;
@@ -45,8 +46,8 @@ pub(crate) fn find() -> Result<PathBuf> {
     bail!("no static busybox ({found}): install the package busybox-static, or busybox on Fedora and Arch")
 }
 
-/// Fails unless the file is a program of this machine's architecture that has no interpreter, which is what static means:
-/// the kernel itself, not a dynamic loader, starts it.
+/// Fails unless the file is a program of this machine's architecture that has no interpreter, which is what
+/// static means: the kernel itself, not a dynamic loader, starts it.
 fn is_usable(program: &Path) -> Result<()> {
     let elf = Elf::read(program)?.with_context(|| format!("{program:?} is no ELF program"))?;
     ensure!(elf.interpreter.is_none(), "{program:?} is linked dynamically");
@@ -82,9 +83,9 @@ pub(crate) fn fill(root: &Path) -> Result<Vec<LeftOut>> {
 
 /// Links an applet's path to /bin/busybox.
 ///
-/// The link is symbolic, since `ls -l` then shows what the program really is, and since hard links become 250 copies of
-/// 2 MB where a tree is copied without care (a layer of an image, overlayfs). It is relative, since from outside the tree
-/// `/bin/busybox` would be the host's.
+/// The link is symbolic, since `ls -l` then shows what the program really is, and since hard links become
+/// 250 copies of 2 MB where a tree is copied without care (a layer of an image, overlayfs). It is relative,
+/// since from outside the tree `/bin/busybox` would be the host's.
 fn link(root: &Path, applet: &Path) -> Result<()> {
     let directory = applet.parent().unwrap_or(Path::new(""));
     if !APPLET_DIRECTORIES.iter().any(|known| Path::new(known) == directory) || applet.ends_with("busybox") {
@@ -98,8 +99,9 @@ fn link(root: &Path, applet: &Path) -> Result<()> {
 
 /// The applets' paths below the root, such as `usr/bin/id`.
 ///
-/// This runs busybox, as there is no other way to learn which applets were compiled in, and where each belongs. That
-/// is safe: it is the host's own program, which the caller could run just so; nothing from a root file system is run.
+/// This runs busybox, as there is no other way to learn which applets were compiled in, and where each
+/// belongs. That is safe: it is the host's own program, which the caller could run just so; nothing from a
+/// root file system is run.
 fn applets(busybox: &Path) -> Result<Vec<PathBuf>> {
     let full = run(busybox, "--list-full").doing("run", busybox)?;
     if full.status.success() {

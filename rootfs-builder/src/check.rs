@@ -32,8 +32,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Looks for what would go wrong in the root file system `directory`: directories that are missing, no /bin/sh, no user 0,
-/// programs whose loader or libraries are not there, links that lead nowhere. An empty list is good news.
+/// Looks for what would go wrong in the root file system `directory`: directories that are missing, no
+/// /bin/sh, no user 0, programs whose loader or libraries are not there, links that lead nowhere. An empty
+/// list is good news.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! A root file system from Debian's packages, by mmdebstrap(1).
 //!
-//! mmdebstrap gives the tree as a tar archive, and tar(1) unpacks it here. A directory made by mmdebstrap itself would
-//! belong, without root, to ids from /etc/subuid, which nobody could remove afterwards except in a user namespace; a tree that the caller
-//! has unpacked belongs to the caller.
+//! mmdebstrap gives the tree as a tar archive, and tar(1) unpacks it here. A directory made by mmdebstrap
+//! itself would belong, without root, to ids from /etc/subuid, which nobody could remove afterwards except
+//! in a user namespace; a tree that the caller has unpacked belongs to the caller.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -24,8 +24,8 @@ const PACKAGES: &str = "--include=procps,iproute2,iputils-ping";
 /// Half of a minimal Debian is text that no lesson reads.
 const WITHOUT: [&str; 3] = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*"];
 
-/// Run by mmdebstrap on the finished tree. A program like mount(8), set-user-ID in a tree that anyone on the host can enter, would give rights
-/// away: root's, or, where a plain user has unpacked it, that user's.
+/// Run by mmdebstrap on the finished tree. A program like mount(8), set-user-ID in a tree that anyone on
+/// the host can enter, would give rights away: root's, or, where a plain user has unpacked it, that user's.
 const WITHOUT_SET_ID: &str = r#"--customize-hook=find "$1" -xdev -type f -perm /6000 -exec chmod ug-s {} +"#;
 
 pub(crate) fn fill(root: &Path, lock: &File) -> Result<Vec<LeftOut>> {
@@ -42,8 +42,8 @@ pub(crate) fn fill(root: &Path, lock: &File) -> Result<Vec<LeftOut>> {
     // No device nodes: making them takes root, and each runtime mounts its own /dev.
     tar.args(["--extract", "--preserve-permissions", "--numeric-owner", "--exclude=./dev/*", "--directory"]);
     tar.arg(root).stdin(mmdebstrap.stdout.take().context("mmdebstrap has no standard output")?);
-    // tar prints nothing. It gets the lock as its output only to inherit it: should this process be killed, the
-    // lock stays held until tar too has ended.
+    // tar prints nothing. It gets the lock as its output only to inherit it: should this process be killed,
+    // the lock stays held until tar too has ended.
     tar.stdout(lock.try_clone().context("dup the lock")?);
     let tar = match start(tar) {
         Ok(tar) => tar,
@@ -61,8 +61,9 @@ pub(crate) fn fill(root: &Path, lock: &File) -> Result<Vec<LeftOut>> {
     Ok(Vec::new())
 }
 
-/// Starts a program in a process group of its own, so that [`end`] reaches its children too. The command is dropped
-/// here, and with it our end of the pipe: while we have one open, mmdebstrap would never learn that tar is gone.
+/// Starts a program in a process group of its own, so that [`end`] reaches its children too. The command is
+/// dropped here, and with it our end of the pipe: while we have one open, mmdebstrap would never learn that
+/// tar is gone.
 fn start(mut command: Command) -> Result<Child> {
     let program = Path::new(command.get_program()).to_owned();
     let child = command.process_group(0).spawn();
@@ -87,7 +88,8 @@ fn wait<const N: usize>(mut children: [Child; N]) -> Result<[ExitStatus; N]> {
         if interrupted.is_ok() {
             interrupted = interrupt::check();
             if interrupted.is_err() {
-                // mmdebstrap needs some time for it: it unmounts what it has mounted and removes its own directory.
+                // mmdebstrap needs some time for it: it unmounts what it has mounted and removes its own
+                // directory.
                 children.iter_mut().try_for_each(end)?;
             }
         }
@@ -96,7 +98,8 @@ fn wait<const N: usize>(mut children: [Child; N]) -> Result<[ExitStatus; N]> {
     }
 }
 
-/// Asks a child to end, with all that it has started: mmdebstrap alone would wait for its apt to finish its work.
+/// Asks a child to end, with all that it has started: mmdebstrap alone would wait for its apt to finish its
+/// work.
 fn end(child: &mut Child) -> Result<()> {
     if child.try_wait().context("wait for a child")?.is_none() {
         // It has not been waited for, so its number can't be another process group's by now.

@@ -1,7 +1,8 @@
-//! Reads from an ELF file what the kernel and the dynamic loader will ask for when it is run: elf(5), ld.so(8).
+//! Reads from an ELF file what the kernel and the dynamic loader will ask for when it is run: elf(5),
+//! ld.so(8).
 //!
-//! `ldd` would tell it too, but it does so by running the file. Reading is safe with any file, and works for another
-//! architecture's.
+//! `ldd` would tell it too, but it does so by running the file. Reading is safe with any file, and works
+//! for another architecture's.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -20,8 +21,8 @@ use crate::error::Doing;
 /// What running an ELF file takes.
 #[derive(Debug)]
 pub(crate) struct Elf {
-    /// The class (32 or 64 bits) and the number of the processor's architecture. A loader passes over libraries
-    /// for which these are not the program's.
+    /// The class (32 or 64 bits) and the number of the processor's architecture. A loader passes over
+    /// libraries for which these are not the program's.
     pub(crate) machine: (u8, u16),
     /// PT_INTERP: the loader, by its path. A static program has none.
     pub(crate) interpreter: Option<PathBuf>,
@@ -71,7 +72,8 @@ fn parse<Header: FileHeader<Endian = Endianness>>(data: &[u8]) -> object::read::
     let dynamic = &dynamic[..length];
     let value = |tag| dynamic.iter().find(|entry| entry.tag(endian) == tag).map(|entry| entry.val(endian));
 
-    // The table of strings is given by its address in memory, as the loader needs it; a segment says what lies there.
+    // The table of strings is given by its address in memory, as the loader needs it; a segment says what
+    // lies there.
     let address = value(elf::DT_STRTAB).unwrap_or(0);
     let size = value(elf::DT_STRSZ).unwrap_or(0);
     let table =

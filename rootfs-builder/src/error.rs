@@ -1,5 +1,5 @@
-//! How a failed system call is told: the operation, the object, and what errno(3) says, in words and as the constant
-//! that a manual page uses: `open "/x/y": No such file or directory (ENOENT)`.
+//! How a failed system call is told: the operation, the object, and what errno(3) says, in words and as the
+//! constant that a manual page uses: `open "/x/y": No such file or directory (ENOENT)`.
 
 use std::fmt;
 use std::io;

@@ -1,7 +1,7 @@
 //! Making files whose modes do not depend on the caller's umask(2).
 //!
-//! mkdir(2) and open(2) take the bits of the umask away from the mode that they are given, so with a umask of 077 the
-//! users inside could not even enter `/`. chmod(2) knows no umask, so every mode is set by it.
+//! mkdir(2) and open(2) take the bits of the umask away from the mode that they are given, so with a umask
+//! of 077 the users inside could not even enter `/`. chmod(2) knows no umask, so every mode is set by it.
 //!
 //! Each function here first looks whether a signal has asked the build to stop.
 
@@ -33,8 +33,8 @@ pub(crate) fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     set_mode(path, mode)
 }
 
-/// Copies a file's content. Set-user-ID bits, owners and extended attributes stay behind on purpose: a program in a
-/// tree that anyone can enter must not give more rights than its caller has.
+/// Copies a file's content. Set-user-ID bits, owners and extended attributes stay behind on purpose: a
+/// program in a tree that anyone can enter must not give more rights than its caller has.
 pub(crate) fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<()> {
     let mut source = File::open(from).doing("open", from)?;
     let mut copy = create(to)?;
@@ -54,8 +54,8 @@ pub(crate) fn make_link(target: &Path, path: &Path) -> Result<()> {
     symlink(target, path).doing("symlink", path)
 }
 
-/// A new, empty file. What stood there is unlinked first, since writing into it could follow a symbolic link out of
-/// the tree: Debian's /etc/resolv.conf may be one to /run.
+/// A new, empty file. What stood there is unlinked first, since writing into it could follow a symbolic
+/// link out of the tree: Debian's /etc/resolv.conf may be one to /run.
 fn create(path: &Path) -> Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error).doing("unlink", path),

@@ -1,8 +1,8 @@
 //! A root file system from the host's own programs.
 //!
-//! Each program is copied to the path that it has on the host, and so is everything that it loads: the loader inside looks
-//! where the loader outside looks, so all of it must be under the same names. The symbolic links on the way are made
-//! again, /bin -> usr/bin first of all.
+//! Each program is copied to the path that it has on the host, and so is everything that it loads: the
+//! loader inside looks where the loader outside looks, so all of it must be under the same names. The
+//! symbolic links on the way are made again, /bin -> usr/bin first of all.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -20,91 +20,15 @@ use crate::tree::{inside, walk};
 use crate::{LeftOut, files, interrupt};
 
 /// What lessons run, and what one reaches for in a shell. What the host does not have is left out.
-const PROGRAMS: &[&str] = &[
-    "sh",
-    "bash",
-    "[",
-    "basename",
-    "cat",
-    "chgrp",
-    "chmod",
-    "chown",
-    "chroot",
-    "cp",
-    "cut",
-    "date",
-    "dd",
-    "df",
-    "dirname",
-    "dmesg",
-    "du",
-    "echo",
-    "env",
-    "expr",
-    "false",
-    "find",
-    "findmnt",
-    "free",
-    "grep",
-    "head",
-    "hostname",
-    "id",
-    "ip",
-    "kill",
-    "less",
-    "ln",
-    "ls",
-    "lsns",
-    "mkdir",
-    "mkfifo",
-    "mknod",
-    "mktemp",
-    "mount",
-    "mountpoint",
-    "mv",
-    "nsenter",
-    "pgrep",
-    "ping",
-    "pkill",
-    "printf",
-    "ps",
-    "pwd",
-    "readlink",
-    "realpath",
-    "rm",
-    "rmdir",
-    "sed",
-    "seq",
-    "setpriv",
-    "sleep",
-    "sort",
-    "ss",
-    "stat",
-    "stty",
-    "sync",
-    "sysctl",
-    "tail",
-    "tee",
-    "test",
-    "timeout",
-    "top",
-    "touch",
-    "tr",
-    "true",
-    "tty",
-    "umount",
-    "uname",
-    "uniq",
-    "unshare",
-    "vi",
-    "wc",
-    "which",
-    "whoami",
-    "yes",
-];
+const PROGRAMS: &str = "\
+    sh bash [ basename cat chgrp chmod chown chroot cp cut date dd df dirname dmesg du echo env expr \
+    false find findmnt free grep head hostname id ip kill less ln ls lsns mkdir mkfifo mknod mktemp \
+    mount mountpoint mv nsenter pgrep ping pkill printf ps pwd readlink realpath rm rmdir sed seq \
+    setpriv sleep sort ss stat stty sync sysctl tail tee test timeout top touch tr true tty umount uname \
+    uniq unshare vi wc which whoami yes";
 
-/// Directories that are symbolic links on a host with a merged /usr. Scripts, the loader and users name both ways, so
-/// a copy has the link even where no program needed it.
+/// Directories that are symbolic links on a host with a merged /usr. Scripts, the loader and users name
+/// both ways, so a copy has the link even where no program needed it.
 const MAY_BE_LINKS: [&str; 6] = ["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/lib", "/lib64"];
 
 pub(crate) fn fill(root: &Path) -> Result<Vec<LeftOut>> {
@@ -117,15 +41,12 @@ pub(crate) fn fill(root: &Path) -> Result<Vec<LeftOut>> {
     }
     let mut wanted = BTreeSet::new();
     let mut left_out = Vec::new();
-    for name in PROGRAMS {
+    for name in PROGRAMS.split_whitespace() {
         interrupt::check()?;
         match add(&loader, &copy, name) {
             Ok(files) => wanted.extend(files),
-            // It ends the build, which would otherwise go on with a program less.
             Err(error) if error.is::<interrupt::Interrupted>() => return Err(error),
-            Err(error) => {
-                left_out.push(LeftOut { program: (*name).to_owned(), reason: format!("{error:#}") })
-            }
+            Err(error) => left_out.push(LeftOut { program: name.to_owned(), reason: format!("{error:#}") }),
         }
     }
     if let Some(shell) = left_out.iter().find(|program| program.program == "sh") {
@@ -133,8 +54,8 @@ pub(crate) fn fill(root: &Path) -> Result<Vec<LeftOut>> {
     }
     wanted.extend(name_service(&loader)?);
     if Path::new(loader::CACHE).exists() {
-        // The same cache, so that the loader inside finds what only the cache knows. Entries for files that were not
-        // copied do no harm: the loader goes on to its default directories.
+        // The same cache, so that the loader inside finds what only the cache knows. Entries for files that
+        // were not copied do no harm: the loader goes on to its default directories.
         wanted.insert(PathBuf::from(loader::CACHE));
     }
     wanted.iter().try_for_each(|path| copy.file(path))?;
@@ -156,8 +77,9 @@ fn add(loader: &Loader, copy: &Copy, name: &str) -> Result<BTreeSet<PathBuf>> {
     Ok(files)
 }
 
-/// The plug-in by which old C libraries read /etc/passwd. `id` and `ls -l` load it by dlopen(3), so no table names it.
-/// Since glibc 2.34 it is part of the C library itself, and the file, where it still exists, is an empty shell.
+/// The plug-in by which old C libraries read /etc/passwd. `id` and `ls -l` load it by dlopen(3), so no
+/// table names it. Since glibc 2.34 it is part of the C library itself, and the file, where it still
+/// exists, is an empty shell.
 fn name_service(loader: &Loader) -> Result<BTreeSet<PathBuf>> {
     let shell = Path::new("/bin/sh");
     Ok(loader.find(OsStr::new("libnss_files.so.2"), shell)?.into_iter().collect())

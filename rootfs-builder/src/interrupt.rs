@@ -1,8 +1,9 @@
 //! A signal stops the build, not the process: what had been made must be removed first.
 //!
-//! A handler may do little more than set a flag (signal-safety(7)). Everything that makes a file looks at this flag
-//! before, so the build ends within milliseconds, cleans up, and returns [`Interrupted`]. The handlers are there only
-//! while something is built (sigaction(2)); the program that called the library has its own back afterwards.
+//! A handler may do little more than set a flag (signal-safety(7)). Everything that makes a file looks at
+//! this flag before, so the build ends within milliseconds, cleans up, and returns [`Interrupted`]. The
+//! handlers are there only while something is built (sigaction(2)); the program that called the library has
+//! its own back afterwards.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -61,7 +62,8 @@ impl Guard {
         let owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
         RECEIVED.store(0, Ordering::Relaxed);
         let mut guard = Guard { previous: Vec::new(), _owner: owner };
-        // SA_RESTART: a slow read or write goes on after the signal; the flag is looked at before the next one.
+        // SA_RESTART: a slow read or write goes on after the signal; the flag is looked at before the next
+        // one.
         let action = SigAction::new(SigHandler::Handler(remember), SaFlags::SA_RESTART, SigSet::empty());
         for signal in SIGNALS {
             let previous = set(signal, &action)?;
@@ -74,7 +76,8 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Restores the handlers, and then fails if a signal came: once they are back nobody would look at the flag.
+    /// Restores the handlers, and then fails if a signal came: once they are back nobody would look at the
+    /// flag.
     pub(crate) fn finish(self) -> Result<()> {
         drop(self);
         Ok(check()?)
@@ -84,14 +87,15 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         for (signal, previous) in &self.previous {
-            // It fails only for a bad signal number or a bad address, and the same call has just worked with both.
+            // It fails only for a bad signal number or a bad address, and the same call has just worked
+            // with both.
             set(*signal, previous).expect("restore a signal's handler");
         }
     }
 }
 
 fn set(signal: Signal, action: &SigAction) -> Result<SigAction> {
-    // SAFETY: `remember` does nothing but store into an atomic, which is safe at any point of any thread; a previous
-    // action is put back as the kernel gave it.
+    // SAFETY: `remember` does nothing but store into an atomic, which is safe at any point of any thread; a
+    // previous action is put back as the kernel gave it.
     unsafe { sigaction(signal, action) }.with_context(|| format!("sigaction {signal}"))
 }

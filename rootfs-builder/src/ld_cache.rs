@@ -1,7 +1,8 @@
 //! /etc/ld.so.cache: where ldconfig(8) has written down which file each library name stands for.
 //!
-//! The GNU C library's loader looks here before it looks into its default directories. The format is described in
-//! glibc's sysdeps/generic/dl-cache.h: a header, an array of entries, and the strings that these point to.
+//! The GNU C library's loader looks here before it looks into its default directories. The format is
+//! described in glibc's sysdeps/generic/dl-cache.h: a header, an array of entries, and the strings that
+//! these point to.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -16,7 +17,7 @@ use crate::error::Doing;
 /// The format since 1999. Before glibc 2.32 a file could begin with an older one, which this one follows.
 const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 
-/// magic[20], nlibs, len_strings, flags[4], extension_offset, unused[12].
+/// `magic[20]`, `nlibs`, `len_strings`, `flags[4]`, `extension_offset`, `unused[12]`.
 const HEADER_SIZE: usize = 48;
 
 /// flags, key, value, osversion (4 bytes each), hwcap (8 bytes).
@@ -54,8 +55,9 @@ impl LdCache {
         Ok(LdCache { entries })
     }
 
-    /// All paths for a name. There are several where the library exists for several architectures, or in variants for newer
-    /// processors (glibc-hwcaps), of which the loader takes the best that the processor can run.
+    /// All paths for a name. There are several where the library exists for several architectures, or in
+    /// variants for newer processors (glibc-hwcaps), of which the loader takes the best that the processor
+    /// can run.
     pub(crate) fn paths<'a>(&'a self, name: &'a OsStr) -> impl Iterator<Item = &'a Path> {
         self.entries.iter().filter(move |(key, _)| key == name).map(|(_, path)| path.as_path())
     }

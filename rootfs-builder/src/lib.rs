@@ -1,12 +1,13 @@
 //! Makes the root file system that lessons run in.
 //!
-//! A root file system is a directory tree that holds everything a process needs when that tree is all it can see: a
-//! shell, some programs, each library that they load, a few files in `/etc`, and empty directories for the kernel's
-//! own file systems to be mounted on. hier(7) describes the tree; nothing here needs root, and nothing is downloaded
-//! unless [`Source::Debian`] is asked for.
+//! A root file system is a directory tree that holds everything a process needs when that tree is all it
+//! can see: a shell, some programs, each library that they load, a few files in `/etc`, and empty
+//! directories for the kernel's own file systems to be mounted on. hier(7) describes the tree; nothing here
+//! needs root, and nothing is downloaded unless [`Source::Debian`] is asked for.
 //!
-//! Reading order: [`build`] here, then `partial` (how a broken build can never be used), `skeleton` (the directories
-//! and `/etc`), and the three sources `busybox`, `host` (with `tree`, `elf`, `ld_cache`, `loader`) and `debian`.
+//! Reading order: [`build`] here, then `partial` (how a broken build can never be used), `skeleton` (the
+//! directories and `/etc`), and the three sources `busybox`, `host` (with `tree`, `elf`, `ld_cache`,
+//! `loader`) and `debian`.
 
 mod apt;
 mod busybox;
@@ -106,14 +107,27 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// Returns the absolute path of the default root file system: [`Source::Auto`], in the default place. It is built when
-/// it is not there yet; otherwise this costs a few system calls.
+/// Returns the absolute path of the default root file system: [`Source::Auto`], in the default place. It is
+/// built when it is not there yet; otherwise this costs a few system calls.
+///
+/// A signal that stops the build ends the process, after the build has been cleaned up.
 ///
 /// # Errors
 ///
-/// Those of [`build`], and one when neither cargo's `target` directory nor the user's cache directory can be written.
+/// Those of [`build`], and one when neither cargo's `target` directory nor the user's cache directory can
+/// be written.
 pub fn default_root() -> Result<PathBuf> {
-    Ok(build_default(Source::Auto)?.directory)
+    match build_default(Source::Auto) {
+        Ok(built) => Ok(built.directory),
+        Err(error) => {
+            if let Some(Interrupted(signal)) = error.downcast_ref() {
+                // The handlers are as they were: now the signal does what it was sent for.
+                let signal = nix::sys::signal::Signal::try_from(*signal).context("the signal that came")?;
+                nix::sys::signal::raise(signal).with_context(|| format!("raise {signal}"))?;
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Builds a root file system in the default place: `rootfs/SOURCE` in cargo's `target` directory, or
@@ -135,16 +149,18 @@ pub fn build_default(source: Source) -> Result<Built> {
     Ok(built)
 }
 
-/// Builds a root file system in `directory`, which must not exist or be empty, and whose parent must exist. When a
-/// finished one from the same source (for [`Source::Auto`]: from any) is already there, nothing is done.
+/// Builds a root file system in `directory`, which must not exist or be empty, and whose parent must exist.
+/// When a finished one from the same source (for [`Source::Auto`]: from any) is already there, nothing is
+/// done.
 ///
-/// The tree is made beside its final place and then renamed, so `directory` never holds a half of one. While it is
-/// made, SIGINT, SIGTERM and SIGHUP stop the work instead of ending the process.
+/// The tree is made beside its final place and then renamed, so `directory` never holds a half of one.
+/// While it is made, SIGINT, SIGTERM and SIGHUP stop the work instead of ending the process.
 ///
 /// # Errors
 ///
-/// A [`SystemCallError`] that names the operation, the file and the errno; [`Interrupted`] after one of the signals; a
-/// refusal when `directory` holds anything else. After each of them what had been made is removed.
+/// A [`SystemCallError`] that names the operation, the file and the errno; [`Interrupted`] after one of the
+/// signals; a refusal when `directory` holds anything else. After each of them what had been made is
+/// removed.
 pub fn build(source: Source, directory: &Path) -> Result<Built> {
     let destination = partial::destination(directory)?;
     partial::sweep(&destination)?;
@@ -157,14 +173,12 @@ pub fn build(source: Source, directory: &Path) -> Result<Built> {
     let outcome = fill(source, &partial).and_then(|left_out| Ok((left_out, partial.rename(&destination)?)));
     let (left_out, is_new) = match (outcome, partial.discard()) {
         (Ok(outcome), discarded) => discarded.map(|()| outcome)?,
-        (Err(error), Ok(())) => return Err(error),
-        (Err(error), Err(kept)) => {
-            return Err(error.context(format!("{kept:#}, so it is left behind, after")));
-        }
+        (Err(error), removal) => return Err(partial::discarded(error, removal)),
     };
     interruptible.finish()?;
     if !is_new {
-        // Another builder was faster. Its root file system is as good as ours, if it is one from the same source.
+        // Another builder was faster. Its root file system is as good as ours, if it is one from the same
+        // source.
         return already_there(source, &destination)?
             .with_context(|| format!("{destination:?} came and went while it was built: run this again"));
     }
@@ -172,7 +186,8 @@ pub fn build(source: Source, directory: &Path) -> Result<Built> {
     Ok(Built { directory: destination, source, is_new, left_out })
 }
 
-/// What stands at `destination`: a finished root file system that will do, nothing, or something that must be kept.
+/// What stands at `destination`: a finished root file system that will do, nothing, or something that must
+/// be kept.
 fn already_there(source: Source, destination: &Path) -> Result<Option<Built>> {
     let Some(found) = marker::read(destination)? else {
         partial::refuse_if_occupied(destination)?;
@@ -180,10 +195,12 @@ fn already_there(source: Source, destination: &Path) -> Result<Option<Built>> {
     };
     if source != Source::Auto && source != found {
         bail!(
-            "{destination:?} holds a root file system from {found}, not from {source}: name another directory, or remove it"
+            "{destination:?} holds a root file system from {found}, not from {source}: \
+             name another directory, or remove it"
         );
     }
-    // It is not rebuilt over: a mount of the host's may be left in it, and removing it would reach through that mount.
+    // It is not rebuilt over: a mount of the host's may be left in it, and removing it would reach through
+    // that mount.
     if !marker::has_shell(destination)? {
         bail!(
             "{destination:?} is a root file system that has lost its /bin/sh: remove it, then run this again"

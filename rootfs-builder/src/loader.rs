@@ -1,17 +1,17 @@
-//! Finds every file that a program needs in order to start, by doing what ld.so(8) does, in its order, without running
-//! anything.
+//! Finds every file that a program needs in order to start, by doing what ld.so(8) does, in its order,
+//! without running anything.
 //!
 //! For a library that is needed (DT_NEEDED) the GNU loader looks in
 //!
-//! 1. the directories of DT_RPATH of the file that needs it, and of the files through which that one was loaded
-//!    (unless it has a DT_RUNPATH);
+//! 1. the directories of DT_RPATH of the file that needs it, and of the files through which that one was
+//!    loaded (unless it has a DT_RUNPATH);
 //! 2. LD_LIBRARY_PATH, which is left out here: it is the caller's, not the root file system's;
 //! 3. the directories of DT_RUNPATH;
 //! 4. /etc/ld.so.cache;
 //! 5. its default directories.
 //!
-//! musl's loader treats DT_RUNPATH as DT_RPATH and has /etc/ld-musl-ARCH.path in place of 4 and 5. What a program
-//! loads later by dlopen(3) stands in no table, so nothing can find it by reading.
+//! musl's loader treats DT_RUNPATH as DT_RPATH and has /etc/ld-musl-ARCH.path in place of 4 and 5. What a
+//! program loads later by dlopen(3) stands in no table, so nothing can find it by reading.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::env::consts::ARCH;
@@ -61,8 +61,8 @@ impl Loader {
         Ok(Loader { root: root.to_owned(), cache })
     }
 
-    /// The paths at which files are looked up when `program` is run, its own included. Each path may lead through symbolic
-    /// links.
+    /// The paths at which files are looked up when `program` is run, its own included. Each path may lead
+    /// through symbolic links.
     pub(crate) fn files_of(&self, program: &Path) -> Result<BTreeSet<PathBuf>> {
         let mut files = BTreeSet::from([program.to_owned()]);
         match self.open(program)?.with_context(|| format!("{program:?} does not exist"))? {
@@ -83,7 +83,8 @@ impl Loader {
         self.search(name, &Object { path: program.to_owned(), elf, search: Rc::default() }, &rules)
     }
 
-    /// Walks the graph of libraries breadth first, as the loader does: a name that is loaded is not looked up again.
+    /// Walks the graph of libraries breadth first, as the loader does: a name that is loaded is not looked
+    /// up again.
     fn add_libraries(&self, program: &Path, elf: Elf, files: &mut BTreeSet<PathBuf>) -> Result<()> {
         // Without an interpreter nobody would look at DT_NEEDED: the program is static.
         let Some(interpreter) = elf.interpreter.clone() else { return Ok(()) };
@@ -117,8 +118,8 @@ impl Loader {
         Ok(())
     }
 
-    /// The paths at which a library is found: first the one that the loader takes; after it, if it comes from the
-    /// cache, the variants of which another processor's loader would take one.
+    /// The paths at which a library is found: first the one that the loader takes; after it, if it comes
+    /// from the cache, the variants of which another processor's loader would take one.
     fn search(&self, name: &OsStr, object: &Object, rules: &Rules) -> Result<Vec<PathBuf>> {
         if name.as_encoded_bytes().contains(&b'/') {
             return self.first_usable([PathBuf::from(name)], object);
@@ -220,7 +221,8 @@ impl Object {
     }
 }
 
-/// Where programs are looked for, inside. /bin comes before /usr/bin, so that /bin/sh is there under this name.
+/// Where programs are looked for, inside. /bin comes before /usr/bin, so that /bin/sh is there under this
+/// name.
 pub(crate) const PROGRAM_DIRECTORIES: [&str; 4] = ["/bin", "/usr/bin", "/sbin", "/usr/sbin"];
 
 /// The first program of this name.
@@ -229,7 +231,8 @@ pub(crate) fn find_program(root: &Path, name: &str) -> Option<PathBuf> {
     candidates.into_iter().find(|path| walk(root, path).is_ok_and(|walk| inside(root, &walk.real).is_file()))
 }
 
-/// The directories in a DT_RPATH or DT_RUNPATH, where $ORIGIN stands for the directory of the file that has it.
+/// The directories in a DT_RPATH or DT_RUNPATH, where $ORIGIN stands for the directory of the file that has
+/// it.
 fn directories(list: Option<&OsStr>, object: &Path) -> Vec<PathBuf> {
     let list = list.unwrap_or_default().to_string_lossy();
     let origin = object.parent().unwrap_or(Path::new("/")).to_string_lossy();

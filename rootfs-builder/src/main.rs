@@ -22,7 +22,8 @@ enum Command {
         /// Where the programs come from: auto (busybox, else host), busybox, host, debian.
         #[arg(long, value_name = "SOURCE", default_value = "auto")]
         from: Source,
-        /// Where to build it: a directory that is empty or does not exist [default: where lessons look for it].
+        /// Where to build it: a directory that is empty or does not exist [default: where lessons look for
+        /// it].
         directory: Option<PathBuf>,
     },
     /// Lists those that lessons find without being told: source, size, path.

@@ -1,7 +1,8 @@
 //! A build is all or nothing: the tree is made beside its final place and then renamed.
 //!
-//! rename(2) is atomic, so whoever looks at the final path sees nothing or a whole root file system. Beside it, and
-//! not in /tmp, because a rename does not cross file systems. For a destination `target/rootfs/host`:
+//! rename(2) is atomic, so whoever looks at the final path sees nothing or a whole root file system. Beside
+//! it, and not in /tmp, because a rename does not cross file systems. For a destination
+//! `target/rootfs/host`:
 //!
 //! ```text
 //! target/rootfs/.host.partial.eY3mZq/   made by mkdtemp(3), so nobody else can enter it
@@ -9,9 +10,9 @@
 //!                                  root/  becomes target/rootfs/host
 //! ```
 //!
-//! A builder that is killed by SIGKILL leaves such a directory behind. The next one removes it: it gets the lock if
-//! and only if the builder is dead, since the kernel drops a process's locks with the process. (A pid in a file would not do:
-//! numbers are used again, and mean nothing in another PID namespace.)
+//! A builder that is killed by SIGKILL leaves such a directory behind. The next one removes it: it gets the
+//! lock if and only if the builder is dead, since the kernel drops a process's locks with the process. (A
+//! pid in a file would not do: numbers are used again, and mean nothing in another PID namespace.)
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::mkdtemp;
+use nix::unistd::{geteuid, mkdtemp};
 
 use crate::error::{Doing, errno};
 
@@ -41,11 +42,14 @@ impl Partial {
         template.push("XXXXXX");
         loop {
             let directory = mkdtemp(&parent.join(&template)).doing("make a directory in", parent)?;
-            // Another builder may sweep the directory before the lock is taken. Then it is gone, and so is the lock's
-            // file name: a lock counts only if its file is still the one that others would open.
-            if let Some(lock) = lock(&directory, FlockArg::LockExclusive)? {
-                let root = directory.join("root");
-                return Ok(Partial { directory, root, lock });
+            match lock(&directory, FlockArg::LockExclusive) {
+                Ok(Some(lock)) => {
+                    let root = directory.join("root");
+                    return Ok(Partial { directory, root, lock });
+                }
+                // Another builder has swept the directory before its lock was taken: the next one, then.
+                Ok(None) => {}
+                Err(error) => return Err(discarded(error, remove(&directory))),
             }
         }
     }
@@ -55,7 +59,8 @@ impl Partial {
         &self.root
     }
 
-    /// The locked file. A child that inherits it holds the lock too, so that nothing is swept while it still writes.
+    /// The locked file. A child that inherits it holds the lock too, so that nothing is swept while it
+    /// still writes.
     pub(crate) fn lock(&self) -> &File {
         &self.lock
     }
@@ -88,12 +93,21 @@ pub(crate) fn sweep(destination: &Path) -> Result<()> {
         if !entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
             continue;
         }
+        // Another user's is not ours to judge, and in /tmp it may be a trap: a link to what only we can
+        // remove.
+        match entry.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => {
+                let metadata = other.doing("stat", &entry.path())?;
+                if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() {
+                    continue;
+                }
+            }
+        }
         match lock(&entry.path(), FlockArg::LockExclusiveNonblock) {
             Ok(Some(_lock)) => remove(&entry.path())?,
             // Its builder lives, or another one has just removed it.
             Ok(None) => {}
-            // Another user's, so not ours to judge: only that user, or root, can tell whether its builder lives.
-            Err(error) if errno(&error) == Some(Errno::EACCES) => {}
             // Nothing can be removed from a file system that is read-only by now.
             Err(error) if errno(&error) == Some(Errno::EROFS) => {}
             Err(error) => return Err(error),
@@ -134,12 +148,22 @@ pub(crate) fn refuse_if_occupied(destination: &Path) -> Result<()> {
     };
     ensure!(
         entries.next().is_none(),
-        "{destination:?} is not empty, and no root file system of ours: it is left as it is, name another directory"
+        "{destination:?} is not empty, and no root file system of ours: \
+         it is left as it is, name another directory"
     );
     Ok(())
 }
 
-/// Opens and locks the lock file, which is made if missing. None if it is locked, or is no longer the directory's.
+/// Adds to an error that what had been made could not be removed either.
+pub(crate) fn discarded(error: anyhow::Error, removal: Result<()>) -> anyhow::Error {
+    match removal {
+        Ok(()) => error,
+        Err(kept) => error.context(format!("{kept:#}, so it is left behind, after")),
+    }
+}
+
+/// Opens and locks the lock file, which is made if missing. None if it is locked, or is no longer the
+/// directory's.
 fn lock(directory: &Path, how: FlockArg) -> Result<Option<Flock<File>>> {
     let path = directory.join("lock");
     let file = match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path) {
@@ -160,15 +184,16 @@ fn lock(directory: &Path, how: FlockArg) -> Result<Option<Flock<File>>> {
     }
 }
 
-/// Removes a partial directory whose lock is held. First the tree, then the lock's name, then the directory: at each point
-/// others find it locked or find nothing to lose.
+/// Removes a partial directory whose lock is held. First the tree, then the lock's name, then the
+/// directory: at each point others find it locked or find nothing to lose.
 fn remove(directory: &Path) -> Result<()> {
     let root = directory.join("root");
     unless_missing(fs::remove_dir_all(&root)).doing("remove", &root)?;
     let lock = directory.join("lock");
     unless_missing(fs::remove_file(&lock)).doing("unlink", &lock)?;
     match unless_missing(fs::remove_dir(directory)) {
-        // A builder whose mkdtemp made this directory has only now come to lock it: it is that builder's again.
+        // A builder whose mkdtemp made this directory has only now come to lock it: it is that builder's
+        // again.
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
         other => other.doing("rmdir", directory),
     }

@@ -1,8 +1,8 @@
 //! Where the default root file systems live.
 //!
-//! First `rootfs/` in cargo's target directory, so that `cargo clean` removes it; that directory is found by the file
-//! CACHEDIR.TAG which cargo puts there. Where it can't be written (another user ran the build) or does not exist (an
-//! installed program), the user's cache directory: $XDG_CACHE_HOME, else ~/.cache.
+//! First `rootfs/` in cargo's target directory, so that `cargo clean` removes it; that directory is found
+//! by the file CACHEDIR.TAG which cargo puts there. Where it can't be written (another user ran the build)
+//! or does not exist (an installed program), the user's cache directory: $XDG_CACHE_HOME, else ~/.cache.
 
 use std::env;
 use std::ffi::OsStr;
@@ -66,7 +66,8 @@ pub(crate) fn create(source: Source) -> Result<PathBuf> {
     Ok(base.join(source.name()))
 }
 
-/// As [`marker::read`], but a place that may not be entered is no place of ours: $HOME may still be another user's.
+/// As [`marker::read`], but a place that may not be entered is no place of ours: $HOME may still be another
+/// user's.
 fn source_at(directory: &Path) -> Result<Option<Source>> {
     match marker::read(directory) {
         Err(error) if errno(&error) == Some(Errno::EACCES) => Ok(None),
@@ -94,7 +95,8 @@ fn can_be_written(path: &Path) -> bool {
     existing.is_some_and(|directory| access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok())
 }
 
-/// The variable's value as a path. The XDG Base Directory Specification says to ignore one that is not absolute.
+/// The variable's value as a path. The XDG Base Directory Specification says to ignore one that is not
+/// absolute.
 fn absolute(variable: &str) -> Option<PathBuf> {
     env::var_os(variable)
         .as_deref()

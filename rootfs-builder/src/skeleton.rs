@@ -6,12 +6,12 @@ use anyhow::Result;
 
 use crate::{Source, files};
 
-/// The directories and their modes; see hier(7). There is no /bin or /lib: whether those are directories or links into
-/// /usr is the source's to say, and a copy that mixes both ways finds half of its programs.
+/// The directories and their modes; see hier(7). There is no /bin or /lib: whether those are directories or
+/// links into /usr is the source's to say, and a copy that mixes both ways finds half of its programs.
 pub(crate) const DIRECTORIES: [(&str, u32); 13] = [
     ("", 0o755),
-    // The kernel's own file systems are mounted on these: proc(5), sysfs(5), and a tmpfs with devices. Nothing is to
-    // be written below /proc and /sys before that, where the mount would hide it.
+    // The kernel's own file systems are mounted on these: proc(5), sysfs(5), and a tmpfs with devices.
+    // Nothing is to be written below /proc and /sys before that, where the mount would hide it.
     ("proc", 0o555),
     ("sys", 0o555),
     ("dev", 0o755),
@@ -31,8 +31,8 @@ pub(crate) fn make_directories(root: &Path) -> Result<()> {
     DIRECTORIES.iter().try_for_each(|(path, mode)| files::make_directory(&root.join(path), *mode))
 }
 
-/// Writes the files that name the machine, so that nothing of the host's shows; and, unless a distribution has brought
-/// its own, the users and the system's name.
+/// Writes the files that name the machine, so that nothing of the host's shows; and, unless a distribution
+/// has brought its own, the users and the system's name.
 pub(crate) fn write_etc(root: &Path, source: Source) -> Result<()> {
     let etc = root.join("etc");
     let write = |name: &str, text: &str| files::write_file(&etc.join(name), text.as_bytes(), 0o644);

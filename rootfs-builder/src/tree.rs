@@ -1,8 +1,9 @@
-//! Resolves a path as a process would for which some directory is `/`: path_resolution(7), a component at a time.
+//! Resolves a path as a process would for which some directory is `/`: path_resolution(7), a component at a
+//! time.
 //!
-//! The kernel can do it too (openat2(2) with RESOLVE_IN_ROOT), but tells only where a path ends. Here each symbolic
-//! link on the way counts: a copy must have the same ones. Where /bin is a link to usr/bin, /bin/sh is found in the
-//! copy only if that link is copied along with /usr/bin/dash.
+//! The kernel can do it too (openat2(2) with RESOLVE_IN_ROOT), but tells only where a path ends. Here each
+//! symbolic link on the way counts: a copy must have the same ones. Where /bin is a link to usr/bin,
+//! /bin/sh is found in the copy only if that link is copied along with /usr/bin/dash.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -18,7 +19,8 @@ use crate::error::Doing;
 
 /// Where a path leads. All paths are absolute, and as seen inside the root.
 pub(crate) struct Walk {
-    /// The symbolic links that were followed, in order: where each one is (no link is left in that path), and its text.
+    /// The symbolic links that were followed, in order: where each one is (no link is left in that path),
+    /// and its text.
     pub(crate) links: Vec<(PathBuf, PathBuf)>,
     /// What the path leads to in the end, by a path without symbolic links.
     pub(crate) real: PathBuf,

@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -72,7 +72,8 @@ fn what_a_killed_builder_left_is_swept_and_what_a_living_one_makes_is_not() {
     fake.wait_until_it_runs();
     killed.signal(SIGKILL);
     killed.wait();
-    // tar still holds the lock, until mmdebstrap too is gone. This build fails, for want of mmdebstrap, but sweeps first.
+    // tar still holds the lock, until mmdebstrap too is gone. This build fails, for want of mmdebstrap, but
+    // sweeps first.
     let sweep = || build("debian", &root).env("PATH", "/nonexistent").run();
     sweep();
     assert_eq!(partials(), 1);
@@ -86,6 +87,16 @@ fn what_a_killed_builder_left_is_swept_and_what_a_living_one_makes_is_not() {
     living.signal(SIGTERM);
     expect_code(&living.wait(), 128 + SIGTERM);
     assert_eq!(partials(), 0);
+}
+
+#[test]
+fn a_sweep_follows_no_link() {
+    let directory = shared_directory();
+    let precious = directory.path().join("precious");
+    fs::create_dir_all(precious.join("root")).unwrap();
+    symlink(&precious, directory.path().join(".root.partial.trap42")).unwrap();
+    expect_code(&build("host", &directory.path().join("root")).run(), 0);
+    assert_eq!(names(&precious), ["root"]);
 }
 
 #[test]
@@ -113,11 +124,38 @@ fn a_full_disk_is_named_and_left_as_it_was() {
     fs::create_dir(&disk).unwrap();
     let options = ["-t", "tmpfs", "-o", "size=1m", "tmpfs"];
     expect_code(&Program::new("mount").args(options).arg(&disk).in_sandbox(&sandbox).run(), 0);
-    let output = build("host", &disk.join("root")).in_sandbox(&sandbox).run();
+    let from_host = build("host", &disk.join("root")).in_sandbox(&sandbox).run();
+    let fake = FakeMmdebstrap::new("exec tar -C \"$ROOT\" -c .");
+    for name in ["big", "bigger"] {
+        // tar tells of a write that was cut short, and the errno of the next one.
+        fs::write(fake.path().join("debian").join(name), vec![1; 3 << 20]).unwrap();
+    }
+    let from_debian = fake.on_path(build("debian", &disk.join("root"))).in_sandbox(&sandbox).run();
     let left = Program::new("ls").arg("-A").arg(&disk).in_sandbox(&sandbox).run();
     expect_code(&Program::new("umount").arg(&disk).in_sandbox(&sandbox).run(), 0);
-    expect_error(&output, &["write \"", "/disk/.root.partial.", "No space left on device (ENOSPC)"]);
+    expect_error(&from_host, &["write \"", "/disk/.root.partial.", "No space left on device (ENOSPC)"]);
+    expect_error(&from_debian, &["./big", "No space left on device", "tar with exit status: 2"]);
     assert_eq!(left.stdout, "");
+}
+
+#[test]
+fn a_disk_without_room_for_another_file_is_left_as_it_was() {
+    needs!(Root);
+    let sandbox = testing::Sandbox::new();
+    let directory = shared_directory();
+    let disk = directory.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    // The first inode is the disk's root directory; the build fails at its first, second, third ... file.
+    for inodes in 1..8 {
+        let mount =
+            Program::new("mount").args(["-t", "tmpfs", "-o", &format!("nr_inodes={inodes}"), "tmpfs"]);
+        expect_code(&mount.arg(&disk).in_sandbox(&sandbox).run(), 0);
+        let output = build("host", &disk.join("root")).in_sandbox(&sandbox).run();
+        let left = Program::new("ls").arg("-A").arg(&disk).in_sandbox(&sandbox).run();
+        expect_code(&Program::new("umount").arg(&disk).in_sandbox(&sandbox).run(), 0);
+        expect_error(&output, &["/disk", "No space left on device (ENOSPC)"]);
+        assert_eq!(left.stdout, "", "with {inodes} inodes: {output:?}");
+    }
 }
 
 #[test]
@@ -171,7 +209,19 @@ fn a_signal_ends_mmdebstrap_too() {
     assert_eq!(names(fake.path()), ["bin", "debian", "started"]);
 }
 
-/// A program named mmdebstrap that needs no network, in a directory with a small tree that it may put in its archive.
+#[test]
+fn a_signal_ends_even_an_mmdebstrap_that_ignores_it() {
+    // It ends by SIGPIPE, once nobody holds the other end of its pipe any more.
+    let fake = FakeMmdebstrap::new("trap '' TERM; exec cat /dev/urandom");
+    let running = fake.on_path(build("debian", &fake.path().join("root"))).spawn();
+    fake.wait_until_it_runs();
+    running.signal(SIGTERM);
+    expect_code(&running.wait(), 128 + SIGTERM);
+    assert_eq!(names(fake.path()), ["bin", "debian", "started"]);
+}
+
+/// A program named mmdebstrap that needs no network, in a directory with a small tree that it may put in
+/// its archive.
 struct FakeMmdebstrap {
     directory: tempfile::TempDir,
 }

@@ -158,7 +158,8 @@ fn compile(output: &Path, source: &str, options: &[&str]) {
 
 #[test]
 fn libraries_are_found_where_the_loader_finds_them() {
-    // A program in /opt/x/bin whose RPATH, relative to it, leads to liba; liba needs libb, which only the program's RPATH finds.
+    // A program in /opt/x/bin whose RPATH, relative to it, leads to liba; liba needs libb, which only the
+    // program's RPATH finds.
     needs!(Root, Tool("cc"));
     let directory = shared_directory();
     let root = directory.path().join("root");

@@ -170,6 +170,38 @@ fn nothing_is_left_of_a_lesson_that_is_killed() {
 }
 
 #[test]
+fn ctrl_c_at_any_moment_leaves_nothing_behind() {
+    needs!(Root);
+    let home = tempfile::tempdir().unwrap();
+    // Outside of cargo's target directory, the lesson makes its root file system in the cache directory.
+    let lesson = home.path().join("lesson");
+    fs::copy(LESSON, &lesson).unwrap();
+    let sandbox = Sandbox::new();
+    for milliseconds in (0..200).step_by(10) {
+        let cache = home.path().join(format!("cache-{milliseconds}"));
+        let program = Program::new(&lesson).in_sandbox(&sandbox).env("XDG_CACHE_HOME", &cache);
+        let running = program.args(["-q", "--", "sleep", "300"]).spawn();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        running.signal(libc::SIGINT);
+        let output = running.wait();
+        assert!(
+            output.code == Some(130) || output.signal == Some(libc::SIGINT),
+            "after {milliseconds} ms: {output}"
+        );
+        sandbox.check();
+        let names: Vec<_> = fs::read_dir(cache.join("hull/rootfs"))
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert!(
+            names.iter().all(|name| name == "busybox" || name == "host"),
+            "after {milliseconds} ms: {names:?}"
+        );
+    }
+}
+
+#[test]
 fn the_shell_s_terminal_comes_from_the_container_s_own_devpts() {
     for_root_and_plain_user(|program| {
         let mut running = program.pty().args(["--", "sh", "-i"]).spawn();

@@ -3,10 +3,9 @@
 //! A lesson's `main` reads as the lesson is told. This crate holds what all of them need and none of them teaches. It knows
 //! no chapter, and no library uses it.
 
-pub mod doctor;
 mod narration;
 pub mod privileges;
-mod probe;
+pub mod probe;
 pub mod view;
 
 use std::fs::File;

@@ -13,7 +13,7 @@ use nix::unistd::{ForkResult, fork, pipe2};
 
 /// A call that the kernel refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// What was asked, for example `unshare(CLONE_NEWUSER)`.
     pub operation: String,
     /// The kernel's answer.
@@ -21,7 +21,8 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(operation: impl Into<String>, errno: Errno) -> Self {
+    /// The call `operation`, and the errno with which it was refused.
+    pub fn new(operation: impl Into<String>, errno: Errno) -> Self {
         Refusal { operation: operation.into(), errno }
     }
 }
@@ -36,7 +37,7 @@ impl fmt::Display for Refusal {
 ///
 /// The answer comes through a pipe and not as an exit status, which would be lost where the caller has set SIGCHLD
 /// to be ignored.
-pub(crate) fn in_child(question: impl FnOnce() -> Result<String, Refusal>) -> Result<String, Refusal> {
+pub fn in_child(question: impl FnOnce() -> Result<String, Refusal>) -> Result<String, Refusal> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| Refusal::new("pipe2", errno))?;
     // SAFETY: the child never returns from this block: it runs `question` and leaves by `_exit`. It may allocate,
     // which is sound after a fork in a process with several threads too, as glibc and musl take malloc's locks

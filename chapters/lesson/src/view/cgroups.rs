@@ -51,7 +51,7 @@ pub fn limits(
 }
 
 /// The reader's own cgroup in each hierarchy whose mount it can reach: the controllers, and the directory.
-pub(crate) fn own_cgroups() -> Vec<(String, OwnedFd)> {
+pub fn own_cgroups() -> Vec<(String, OwnedFd)> {
     let lines = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").map(|text| mounts::parse(&text));
     let Some(tree) = mounts.ok().and_then(own_tree) else { return Vec::new() };

@@ -25,7 +25,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-pub(crate) use cgroups::own_cgroups;
+pub use cgroups::own_cgroups;
 pub use mounts::Mount;
 pub use network::Link;
 use process::Process;

@@ -10,11 +10,13 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{User, getegid};
 
-use super::machine::{find, private_mounts, refusal, sysctl};
-use super::{Finding, Machine, Remedy, State};
-use crate::probe::{Refusal, in_child};
+use crate::distribution::Remedy;
+use crate::examine::{Finding, State};
+use crate::machine::Machine;
+use crate::machine::{find, private_mounts, refusal, sysctl};
+use lesson::probe::{Refusal, in_child};
 
-pub(super) fn user_namespaces(machine: &Machine) -> Finding {
+pub(crate) fn user_namespaces(machine: &Machine) -> Finding {
     match &machine.user_namespace {
         Ok(_) => Finding::new(State::Ok, "made one, and mounted in it"),
         Err(refusal) => cause(refusal, machine.root, sysctl),
@@ -52,7 +54,7 @@ fn cause(refusal: &Refusal, root: bool, sysctl: impl Fn(&str) -> Option<String>)
 }
 
 /// mount(2) gives a new procfs in a user namespace only where an old one is visible whole: a container's masks would else be undone.
-pub(super) fn new_proc(machine: &Machine) -> Finding {
+pub(crate) fn new_proc(machine: &Machine) -> Finding {
     if !machine.can_isolate() {
         return Finding::new(State::Unknown, "not tried: it takes a user namespace");
     }
@@ -76,7 +78,7 @@ pub(super) fn new_proc(machine: &Machine) -> Finding {
 }
 
 /// With newuidmap a user namespace maps many ids; else a single one, so that all files seem to be root's.
-pub(super) fn newuidmap(machine: &Machine) -> Finding {
+pub(crate) fn newuidmap(machine: &Machine) -> Finding {
     if machine.root {
         return Finding::new(State::Ok, "not used: root writes the map itself");
     }

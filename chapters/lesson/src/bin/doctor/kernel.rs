@@ -2,9 +2,10 @@
 
 use nix::errno::Errno;
 
-use super::machine::sysctl;
-use super::{Finding, Machine, State};
-use crate::probe::{Refusal, in_child};
+use crate::examine::{Finding, State};
+use crate::machine::Machine;
+use crate::machine::sysctl;
+use lesson::probe::{Refusal, in_child};
 
 /// What later kernels have and lessons use: version, call, and what happens without it. Without the first, nothing works.
 const CALLS: [((u32, u32), &str, &str); 4] = [
@@ -14,7 +15,7 @@ const CALLS: [((u32, u32), &str, &str); 4] = [
     ((5, 12), "mount_setattr", "bind mounts are made read-only one by one"),
 ];
 
-pub(super) fn version(_: &Machine) -> Finding {
+pub(crate) fn version(_: &Machine) -> Finding {
     let Some(release) = sysctl("kernel.osrelease") else {
         return Finding::new(State::Unknown, "/proc/sys/kernel/osrelease is not readable");
     };
@@ -44,7 +45,7 @@ fn parse(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-pub(super) fn clone3(_: &Machine) -> Finding {
+pub(crate) fn clone3(_: &Machine) -> Finding {
     let answer = in_child(|| {
         // SAFETY: a size of 0 is refused before the null pointer is looked at, and no child is made.
         let result = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<libc::clone_args>(), 0usize) };

@@ -3,20 +3,13 @@
 //! Whether a thing works is tried, not guessed: user namespaces alone can be forbidden by five mechanisms, and each
 //! leaves a different trace. A check that would change the process runs in a forked child, in namespaces of its own.
 
-mod cgroups;
-mod distribution;
-mod files;
-mod kernel;
-mod machine;
-mod namespaces;
-mod network;
-
 use std::fmt;
 
 use anyhow::Result;
 
-pub use distribution::{Distribution, Remedy};
-pub use machine::Machine;
+use crate::distribution::Remedy;
+use crate::machine::Machine;
+use crate::{cgroups, files, kernel, namespaces, network};
 
 /// How it stands with a need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +47,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(state: State, detail: impl Into<String>) -> Self {
+    pub fn new(state: State, detail: impl Into<String>) -> Self {
         Finding { state, detail: detail.into(), remedy: None }
     }
 
-    fn mended_by(self, remedy: Remedy) -> Self {
+    pub fn mended_by(self, remedy: Remedy) -> Self {
         Finding { remedy: Some(remedy), ..self }
     }
 }

@@ -10,9 +10,9 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, getegid, geteuid};
 
-use super::Distribution;
-use crate::probe::{Refusal, in_child};
-use crate::view::View;
+use crate::distribution::Distribution;
+use lesson::probe::{Refusal, in_child};
+use lesson::view::View;
 
 /// The machine, as far as several checks need it.
 pub struct Machine {
@@ -24,9 +24,9 @@ pub struct Machine {
     /// often has not.
     pub root: bool,
     /// What the doctor sees: its mounts and cgroups.
-    pub(super) view: View,
+    pub(crate) view: View,
     /// What came of making a user namespace and using a capability in it.
-    pub(super) user_namespace: std::result::Result<String, Refusal>,
+    pub(crate) user_namespace: std::result::Result<String, Refusal>,
 }
 
 impl Machine {
@@ -45,18 +45,18 @@ impl Machine {
     }
 
     /// Makes namespaces as a lesson would: directly as root, else in a user namespace. To be called in a child.
-    pub(super) fn isolate(&self, namespaces: CloneFlags) -> std::result::Result<(), Refusal> {
+    pub(crate) fn isolate(&self, namespaces: CloneFlags) -> std::result::Result<(), Refusal> {
         if self.root { leave(namespaces) } else { enter_user_namespace(namespaces) }
     }
 
     /// Whether [`Machine::isolate`] can work at all.
-    pub(super) fn can_isolate(&self) -> bool {
+    pub(crate) fn can_isolate(&self) -> bool {
         self.root || self.user_namespace.is_ok()
     }
 }
 
 /// Becomes root of a new user namespace, with further new namespaces. To be called in a child.
-pub(super) fn enter_user_namespace(namespaces: CloneFlags) -> std::result::Result<(), Refusal> {
+pub(crate) fn enter_user_namespace(namespaces: CloneFlags) -> std::result::Result<(), Refusal> {
     let (user, group) = (geteuid(), getegid());
     leave(CloneFlags::CLONE_NEWUSER | namespaces)?;
     // Who could drop a group could use what is forbidden to that group; so without privilege over the outer
@@ -67,7 +67,7 @@ pub(super) fn enter_user_namespace(namespaces: CloneFlags) -> std::result::Resul
 }
 
 /// Makes a mount namespace, cuts its propagation to the old one, and mounts a tmpfs on `/tmp` there. To be called in a child.
-pub(super) fn private_mounts(namespaces: CloneFlags) -> std::result::Result<String, Refusal> {
+pub(crate) fn private_mounts(namespaces: CloneFlags) -> std::result::Result<String, Refusal> {
     leave(CloneFlags::CLONE_NEWNS | namespaces)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(|errno| Refusal::new("mount(\"/\", MS_REC|MS_PRIVATE)", errno))?;
@@ -83,24 +83,24 @@ fn leave(namespaces: CloneFlags) -> std::result::Result<(), Refusal> {
     })
 }
 
-pub(super) fn write(path: &str, text: &str) -> std::result::Result<(), Refusal> {
+pub(crate) fn write(path: &str, text: &str) -> std::result::Result<(), Refusal> {
     fs::write(path, text).map_err(|error| refusal(format!("write {path}"), &error))
 }
 
 /// An error of the standard library as what it was made from.
-pub(super) fn refusal(operation: impl Into<String>, error: &std::io::Error) -> Refusal {
+pub(crate) fn refusal(operation: impl Into<String>, error: &std::io::Error) -> Refusal {
     let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
     Refusal::new(operation, errno)
 }
 
 /// The value of a sysctl, if this kernel has it: `kernel.unprivileged_userns_clone`.
-pub(super) fn sysctl(name: &str) -> Option<String> {
+pub(crate) fn sysctl(name: &str) -> Option<String> {
     let path = Path::new("/proc/sys").join(name.replace('.', "/"));
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
 /// Where a program is. The directories of the system's tools are searched too: a plain user's PATH often lacks them.
-pub(super) fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
     env::split_paths(&path).chain(system).map(|directory| directory.join(program)).find(|file| {

@@ -1,11 +1,21 @@
 //! Says what this machine lacks for the lessons, and what mends it.
 
+mod cgroups;
+mod distribution;
+mod examine;
+mod files;
+mod kernel;
+mod machine;
+mod namespaces;
+mod network;
+
 use std::io::{IsTerminal, Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use lesson::doctor::{Report, examine};
+
+use examine::{Report, examine};
 
 /// Checks what the lessons need: a line for each thing, with its state and the command that mends it.
 ///

@@ -9,13 +9,15 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
 
-use super::{Finding, Machine, Remedy, State};
-use crate::view::own_cgroups;
+use crate::distribution::Remedy;
+use crate::examine::{Finding, State};
+use crate::machine::Machine;
+use lesson::view::own_cgroups;
 
 /// The controllers that chapter 4 limits with.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
-pub(super) fn mode(machine: &Machine) -> Finding {
+pub(crate) fn mode(machine: &Machine) -> Finding {
     let version1 = version1_controllers(machine);
     let version2 = version2_mount(machine);
     let version2_controllers = version2.as_ref().map(|point| words(point.join("cgroup.controllers")));
@@ -35,7 +37,7 @@ pub(super) fn mode(machine: &Machine) -> Finding {
     }
 }
 
-pub(super) fn delegation(machine: &Machine) -> Finding {
+pub(crate) fn delegation(machine: &Machine) -> Finding {
     // On a hybrid, the controllers are where version 1 is; its hierarchies are then those that count.
     let version1 = version1_controllers(machine);
     let counts = |controllers: &str| match version1.is_empty() {

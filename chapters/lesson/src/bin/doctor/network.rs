@@ -5,11 +5,13 @@ use std::process::Command;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
-use super::machine::{find, refusal, sysctl};
-use super::{Finding, Machine, Remedy, State};
-use crate::probe::{Refusal, in_child};
+use crate::distribution::Remedy;
+use crate::examine::{Finding, State};
+use crate::machine::Machine;
+use crate::machine::{find, refusal, sysctl};
+use lesson::probe::{Refusal, in_child};
 
-pub(super) fn ip_forward(_: &Machine) -> Finding {
+pub(crate) fn ip_forward(_: &Machine) -> Finding {
     match sysctl("net.ipv4.ip_forward").as_deref() {
         Some("1") => Finding::new(State::Ok, "on"),
         Some(value) => Finding::new(
@@ -21,7 +23,7 @@ pub(super) fn ip_forward(_: &Machine) -> Finding {
 }
 
 /// Adds a table to a network namespace made for it: the program may be there and the kernel's part not.
-pub(super) fn nft(machine: &Machine) -> Finding {
+pub(crate) fn nft(machine: &Machine) -> Finding {
     let Some(path) = find("nft") else {
         return Finding::new(State::Missing, "not found in PATH");
     };
@@ -49,7 +51,7 @@ pub(super) fn nft(machine: &Machine) -> Finding {
     }
 }
 
-pub(super) fn pasta(machine: &Machine) -> Finding {
+pub(crate) fn pasta(machine: &Machine) -> Finding {
     if machine.root {
         return Finding::new(State::Ok, "not used: root makes links by itself");
     }

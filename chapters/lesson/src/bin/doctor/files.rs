@@ -10,14 +10,16 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
 use nix::sys::statvfs::statvfs;
 
-use super::machine::{enter_user_namespace, find, private_mounts, refusal};
-use super::{Finding, Machine, Remedy, State};
-use crate::probe::{Refusal, in_child};
+use crate::distribution::Remedy;
+use crate::examine::{Finding, State};
+use crate::machine::Machine;
+use crate::machine::{enter_user_namespace, find, private_mounts, refusal};
+use lesson::probe::{Refusal, in_child};
 
 /// What a build of all lessons with their root file systems takes, with something to spare.
 const ROOM: u64 = 2 << 30;
 
-pub(super) fn overlayfs(machine: &Machine) -> Finding {
+pub(crate) fn overlayfs(machine: &Machine) -> Finding {
     if !machine.root {
         let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
         return match known.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay") {
@@ -37,7 +39,7 @@ pub(super) fn overlayfs(machine: &Machine) -> Finding {
     }
 }
 
-pub(super) fn overlayfs_in_a_user_namespace(machine: &Machine) -> Finding {
+pub(crate) fn overlayfs_in_a_user_namespace(machine: &Machine) -> Finding {
     if let Err(refusal) = &machine.user_namespace {
         return Finding::new(State::Unknown, format!("not tried: it takes a user namespace ({refusal})"));
     }
@@ -63,7 +65,7 @@ fn mount_overlay(options: &str) -> Result<String, Refusal> {
     Ok(String::new())
 }
 
-pub(super) fn fuse(_: &Machine) -> Finding {
+pub(crate) fn fuse(_: &Machine) -> Finding {
     match OpenOptions::new().read(true).write(true).open("/dev/fuse") {
         Ok(_) => Finding::new(State::Ok, "opened it"),
         Err(error) => {
@@ -78,7 +80,7 @@ pub(super) fn fuse(_: &Machine) -> Finding {
 }
 
 /// The setuid program that mounts a FUSE file system for a plain user outside of a user namespace.
-pub(super) fn fusermount(machine: &Machine) -> Finding {
+pub(crate) fn fusermount(machine: &Machine) -> Finding {
     if machine.root {
         return Finding::new(State::Ok, "not used: root mounts by itself");
     }
@@ -98,7 +100,7 @@ pub(super) fn fusermount(machine: &Machine) -> Finding {
 }
 
 /// Without a static busybox, lessons copy programs of the host, with their libraries.
-pub(super) fn busybox(_: &Machine) -> Finding {
+pub(crate) fn busybox(_: &Machine) -> Finding {
     let found: Vec<_> =
         ["busybox", "busybox.static", "busybox-static"].iter().filter_map(|name| find(name)).collect();
     let fixed = found.iter().find(|path| is_static(path) == Some(true));
@@ -129,7 +131,7 @@ fn is_static(path: &Path) -> Option<bool> {
 }
 
 /// Room where cargo builds, which is where this program stands.
-pub(super) fn room(_: &Machine) -> Finding {
+pub(crate) fn room(_: &Machine) -> Finding {
     let program = match std::env::current_exe() {
         Ok(program) => program,
         Err(error) => {
