@@ -1,6 +1,6 @@
 //! What varies from run to run, blanked before two outputs are compared.
 //!
-//! A page keeps the true sample output of one run: real pids, real inode numbers. [`line`] replaces what another run
+//! A page keeps the true sample output of one run: real pids, real inode numbers. [`line()`] replaces what another run
 //! may print differently by a letter, on both sides, so that only the rest has to agree. The rules are few, and each
 //! is tied to a shape that the kernel or a tool prints: a blank that is too greedy would hide a wrong result.
 
@@ -21,7 +21,7 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b(size|nr_inodes)=\d+k?\b", "$1=S"),
         // Device and inode of a file: `254:1:131074`, `dev 254:1 inode 131074`.
         (r"(^|[\s(=])\d+:\d+:\d+\b", "${1}D:I"),
-        (r"\b(dev(?:ice)?[ :=]+)[0-9a-f]+:[0-9a-f]+\b", "${1}D"),
+        (r"\b(dev(?:ice)?[ :=]+)[0-9a-f]+(:[0-9a-f]+)?\b", "${1}D"),
         (r"\b([Ii]no(?:de)?s?[ :=#]+)\d+", "${1}I"),
         // Times: a clock's, and those with a fraction or a unit below the second. A whole number of seconds is kept.
         (r"\b\d\d?:\d\d(:\d\d)?(\.\d+)?\b", "H"),
@@ -49,15 +49,21 @@ static PIDS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"/proc/(\d+)",
         r"(?:pidfd_open|kill|waitpid|wait4|setpgid|tcsetpgrp)\((\d+)",
         r"^\[\d+\][-+ ] *(\d+)$",
+        // The second column of a view: `process  4242 (sh) | 4243 (sh)`.
+        r"\| (\d+) \(",
         r"clone3?\(.*\) *(?:=|->|→) *(\d+)",
     ]
     .map(regex)
     .into()
 });
 
-/// The lines of /proc/PID/status that list pids, the outer namespace's first. `NSpid: 4242 1` must keep its 1.
-static STATUS: LazyLock<Regex> =
-    LazyLock::new(|| regex(r"^\s*(Tgid|Pid|PPid|TracerPid|Ngid|NStgid|NSpid|NSpgid|NSsid):"));
+/// The lists of process IDs in /proc/PID/status and in a lesson's view. `NSpid: 4242 1` must keep its 1.
+static LISTS: LazyLock<Regex> = LazyLock::new(|| {
+    regex(r"\b(Tgid|Pid|PPid|TracerPid|Ngid|NStgid|NSpid|NSpgid|NSsid|sees pids)\b[:|\s\d]+")
+});
+
+/// A number of a list.
+static NUMBER: LazyLock<Regex> = LazyLock::new(|| regex(r"\d+"));
 
 fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a valid pattern")
@@ -111,9 +117,8 @@ fn blank_columns(text: &str, columns: &[usize]) -> String {
 /// One line, blanked. PID 0 and PID 1 are no accident, so they are kept.
 pub fn line(text: &str) -> String {
     let mut text = text.trim_end().to_string();
-    if STATUS.is_match(&text) {
-        text = regex(r"\d+").replace_all(&text, blank_pid(0)).into_owned();
-    }
+    let numbers = |list: &Captures<'_>| NUMBER.replace_all(&list[0], blank_pid(0)).into_owned();
+    text = LISTS.replace_all(&text, numbers).into_owned();
     for rule in PIDS.iter() {
         text = rule.replace_all(&text, blank_pid(1)).into_owned();
     }
@@ -153,6 +158,9 @@ mod tests {
             ("36 35 98:0 / /proc rw shared:7 - proc", "41 40 0:62 / /proc rw shared:12 - proc"),
             ("took 1.25 s, or 17 ms", "took 0.98 s, or 9.5 ms"),
             ("drwxr-xr-x 2 root root 40 Nov 24 11:38 bin", "drwxr-xr-x 2 root root 40 Dec  1 09:02 bin"),
+            ("sees pids  3: 1 48 4481 | 1: 1", "sees pids  3: 1 50 77 | 1: 1"),
+            ("= says NSpid: 4242 1", "= says NSpid: 17 1"),
+            ("/ is device 52 inode 2", "/ is device 49 inode 77"),
             ("dev 254:1 inode 131074", "dev 0:41 inode 2"),
             ("/tmp/.tmpAb12Cd/x", "/tmp/.tmpZZ99zz/x"),
             ("Linux 6.12.41-amd64", "Linux 7.0.1-3-generic"),

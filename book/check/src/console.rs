@@ -10,11 +10,13 @@ use crate::Problem;
 use crate::page::Book;
 
 /// Why a block may stay unexecuted, and how each of its commands must then begin.
-pub const REASONS: [(&str, &[&str]); 3] = [
+pub const REASONS: [(&str, &[&str]); 4] = [
     // Docker Engine is not a thing that a checker of a book installs.
     ("docker", &["docker ", "sudo docker "]),
     // Fetches the repository itself.
     ("clone", &["git clone ", "cd "]),
+    // Shows the reader's own machine, whatever that is.
+    ("machine", &["cargo run -p lesson --bin doctor", "uname "]),
     // Changes the reader's machine, or runs the tests that this check is one of.
     (
         "setup",

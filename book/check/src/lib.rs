@@ -20,6 +20,7 @@ pub mod links;
 pub mod page;
 pub mod public;
 pub mod readme;
+pub mod screen;
 pub mod session;
 pub mod source;
 pub mod terminal;

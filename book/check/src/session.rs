@@ -17,7 +17,7 @@ use crate::console::{self, Block, Command};
 use crate::page::{Book, Page};
 use crate::terminal::Terminal;
 use crate::world::{User, World};
-use crate::{Problem, blank};
+use crate::{Problem, blank, screen};
 
 /// How long one command may take.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -25,20 +25,16 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// How long the line before a `^C` is awaited.
 const LINE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the screen must have been still before `^C` is typed, where no line before it says when.
+/// How long the screen must have been still before `^C` is typed.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// The first process of a page's first command has the ID after this one, the next command's a little more.
+/// The ID of the process before a page's first shell, and of the one before its first command.
+const SHELL_PID: u32 = 4100;
 const FIRST_PID: u32 = 4200;
 const PIDS_PER_COMMAND: u32 = 40;
 
 /// The prompt of the shell: the last status between two record separators, which no program prints.
 static PROMPT: LazyLock<Regex> = LazyLock::new(|| Regex::new("\x1e(\\d+)\x1e").expect("a valid pattern"));
-
-/// Control sequences, of which a page shows nothing: colours, cursor movements, titles. console_codes(4)
-static CONTROL: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new("\x1b\\[[0-9;?]*[A-Za-z]|\x1b\\][^\x07]*\x07|\x1b[=>]|\x07").expect("a valid pattern")
-});
 
 /// Runs the sessions of every page (of those whose path contains `only`, where given), with the built programs of
 /// the directory `programs`, and reports what differs; with `bless` rewrites the page instead.
@@ -165,9 +161,10 @@ impl Session {
             User::Root => &mut self.root,
         };
         if place.is_none() {
+            self.world.set_last_pid(SHELL_PID)?;
             let mut terminal = Terminal::open(&self.world, user)?;
             wait_for_prompt(&mut terminal, Instant::now() + TIME_LIMIT)
-                .with_context(|| screen(&terminal, "the shell does not start"))?;
+                .with_context(|| with_screen(&terminal, "the shell does not start"))?;
             *place = Some(terminal);
         }
         Ok(place.as_mut().expect("just opened"))
@@ -204,22 +201,23 @@ fn type_command(
             wait_for_line(terminal, previous);
             terminal.type_in("\x03")?;
         } else if let Some((prompt, typed)) = inner.and_then(|prompt| split_prompt(line, prompt)) {
-            wait_for_inner(terminal, deadline, prompt)
-                .with_context(|| screen(terminal, &format!("no prompt `{prompt}` to type `{typed}` at")))?;
-            let echoed = lines_shown(&terminal.seen());
+            wait_for_inner(terminal, deadline, prompt).with_context(|| {
+                with_screen(terminal, &format!("no prompt `{prompt}` to type `{typed}` at"))
+            })?;
+            let echoed = screen::lines_shown(&terminal.seen());
             terminal.type_in(&format!("{typed}\n"))?;
             // The prompt still stands there until the terminal has echoed the line.
             terminal
-                .wait_for(deadline, |seen| (lines_shown(seen) > echoed).then_some(()))
-                .with_context(|| screen(terminal, &format!("`{typed}` was not echoed")))?;
+                .wait_for(deadline, |seen| (screen::lines_shown(seen) > echoed).then_some(()))
+                .with_context(|| with_screen(terminal, &format!("`{typed}` was not echoed")))?;
         }
         previous = line;
     }
-    let status =
-        wait_for_prompt(terminal, deadline).with_context(|| screen(terminal, "the command does not end"))?;
+    let status = wait_for_prompt(terminal, deadline)
+        .with_context(|| with_screen(terminal, "the command does not end"))?;
     let seen = terminal.seen();
     let shown = PROMPT.split(&seen).next().unwrap_or_default();
-    Ok((without_echo(&plain(shown), text), status))
+    Ok((screen::without_echo(&screen::plain(shown), text), status))
 }
 
 /// Waits for the shell's prompt; returns the status that it shows.
@@ -233,7 +231,7 @@ fn wait_for_prompt(terminal: &mut Terminal, deadline: Instant) -> Result<i32> {
 fn wait_for_inner(terminal: &mut Terminal, deadline: Instant, prompt: &str) -> Result<()> {
     let asked = terminal.wait_for(deadline, |seen| {
         let ended = PROMPT.is_match(seen);
-        let shown = plain(seen);
+        let shown = screen::plain(seen);
         let last = shown.rsplit('\n').next().unwrap_or_default();
         (ended || last == prompt).then_some(!ended)
     })?;
@@ -243,17 +241,17 @@ fn wait_for_inner(terminal: &mut Terminal, deadline: Instant, prompt: &str) -> R
     Ok(())
 }
 
-/// Waits until the line has appeared; where none is awaited, or it does not come, until the screen is still.
+/// Waits until the line has appeared (none is awaited where it is empty), and then until the screen is still: what was
+/// started last must be there to get the signal.
 fn wait_for_line(terminal: &mut Terminal, line: &str) {
     let line = blank::line(line);
-    let appeared = terminal.wait_for(Instant::now() + LINE_LIMIT, |seen| {
-        let shown = plain(seen);
+    // Where the line does not come, the page is wrong, and the comparison says so.
+    let _ = terminal.wait_for(Instant::now() + LINE_LIMIT, |seen| {
+        let shown = screen::plain(seen);
         let found = line.is_empty() || shown.lines().any(|shown| blank::line(shown) == line);
         found.then_some(())
     });
-    if line.is_empty() || appeared.is_err() {
-        terminal.wait_for_silence(SILENCE);
-    }
+    terminal.wait_for_silence(SILENCE);
 }
 
 /// A line of the page that is typed at the inner prompt: the prompt, and what is typed.
@@ -265,38 +263,8 @@ fn split_prompt<'a>(line: &'a str, prompt: &'a str) -> Option<(&'a str, &'a str)
     }
 }
 
-fn lines_shown(seen: &str) -> usize {
-    seen.matches('\n').count()
-}
-
-fn screen(terminal: &Terminal, what: &str) -> String {
-    let shown = plain(&terminal.seen());
+/// An error's message: `what`, and the screen as it is.
+fn with_screen(terminal: &Terminal, what: &str) -> String {
+    let shown = screen::plain(&terminal.seen());
     format!("{what}; the screen shows:\n    {}\n  cause", shown.trim_end().replace('\n', "\n    "))
-}
-
-/// What a screen shows in the end: without control sequences, and with the last of what a line was overwritten with.
-fn plain(seen: &str) -> String {
-    let text = CONTROL.replace_all(seen, "").replace("\r\n", "\n");
-    let lines = text.split('\n').map(|line| {
-        let last = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
-        let mut shown = String::new();
-        for letter in last.chars() {
-            match letter {
-                '\x08' => drop(shown.pop()),
-                letter => shown.push(letter),
-            }
-        }
-        shown
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// The lines of the screen without the echo of what was typed to the shell.
-fn without_echo(shown: &str, typed: &str) -> Vec<String> {
-    let rest = shown.replacen(&format!("{typed}\n"), "", 1);
-    let mut lines: Vec<String> = rest.lines().map(|line| line.trim_end().to_string()).collect();
-    while lines.last().is_some_and(String::is_empty) {
-        lines.pop();
-    }
-    lines
 }

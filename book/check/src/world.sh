@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Prepares the world of a page's sessions, as PID 1 of new mount, UTS, IPC, network, cgroup and PID namespaces, and
 # holds it until standard input ends. What it shows is the same on every machine: the laptop of the user `learner`.
 # Nothing outside changes: the root is an overlay whose upper half, like /home, is memory of this mount namespace.
@@ -8,13 +9,21 @@ directory=$1 repository=$2 programs=$3
 mount -t tmpfs -o mode=755 tmpfs "$directory"
 cd "$directory"
 mkdir upper work root
+# Of the machine's own tree the programs and their settings are shown, and no more: a character device 0:0 in the
+# upper half hides what the lower half has under its name. overlayfs.rst in the kernel's documentation
+for entry in /* /.[!.]*; do
+    case $entry in
+    /bin | /etc | /lib | /lib64 | /sbin | /usr | /var) ;;
+    *) if [ -e "$entry" ] || [ -L "$entry" ]; then mknod "upper$entry" c 0 0; fi ;;
+    esac
+done
 mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
 cd root
 # A file system of its own, below /usr say, is not part of the lower half.
-for below in usr etc var opt; do
+for below in usr etc var; do
     if mountpoint -q "/$below"; then mount --bind "/$below" "$below"; fi
 done
-mkdir -p proc sys dev tmp run home root mnt
+mkdir -p boot dev home lib64 media mnt opt proc root run srv sys tmp
 
 mount -t proc proc proc
 mount -t sysfs sysfs sys
@@ -24,6 +33,8 @@ mount -t tmpfs -o mode=755 tmpfs dev
 for device in null zero full random urandom tty fuse; do
     if [ -c "/dev/$device" ]; then cp -a "/dev/$device" dev/; fi
 done
+# As udev has it: any user may open a FUSE file system.
+chmod -f 666 dev/fuse || true
 mkdir dev/pts dev/shm
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
@@ -59,8 +70,9 @@ printf '%s\n' "PS1=\$'\\036\$?\\036'" "PS2=''" 'unset HISTFILE' 'set +H' > run/s
 hull=home/learner/hull
 mkdir -p "$hull/target/debug"
 tar -C "$repository" --exclude=./target --exclude=./.git -c . | tar -C "$hull" -x --no-same-owner
-find "$programs" -maxdepth 1 -type f -perm -u+x -exec cp -t "$hull/target/debug" {} +
-printf 'Signature: 8a477f597d28d172789f06886806bc55\n' > "$hull/target/CACHEDIR.TAG"
+find "$programs" -maxdepth 1 -type f -perm -u+x ! -name book-check -exec cp -t "$hull/target/debug" {} +
+printf '%s\n' 'Signature: 8a477f597d28d172789f06886806bc55' \
+    '# This file is a cache directory tag created by cargo.' > "$hull/target/CACHEDIR.TAG"
 printf '%s\n' "PS1='\\u@\\h:\\w\\\$ '" > home/learner/.bashrc
 chown -R 1000:1000 home/learner
 
@@ -100,10 +112,16 @@ cd /
 # As systemd has it on a laptop: what is mounted in one namespace appears in the others.
 mount --make-rshared /
 
-echo ready
+# What holds the world from here on is a process with a short command line, since `ps` shows it.
 # Process IDs continue from where the page wants them, so that they have four digits as on a machine that has run for
 # a while. The number belongs to the PID namespace of the writer, so it is written here.
+cat > run/init <<'END'
+#!/bin/bash
+echo ready
 while read -r pid; do
     if [ -w /proc/sys/kernel/ns_last_pid ]; then echo "$pid" > /proc/sys/kernel/ns_last_pid; fi
     echo set
 done
+END
+chmod 755 run/init
+exec /run/init

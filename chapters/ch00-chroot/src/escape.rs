@@ -61,15 +61,15 @@ fn climb() -> Result<usize> {
 // ANCHOR_END: escape
 
 // ANCHOR: any_directory
-/// A directory in `/`, whichever: the second chroot only has to lead further down.
+/// The first directory in `/`, by name. Any would do: the second chroot only has to lead further down.
 fn any_directory() -> Result<String> {
+    let mut names = Vec::new();
     for entry in std::fs::read_dir("/").context("read the directory \"/\"")? {
         let entry = entry.context("read the directory \"/\"")?;
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if let (true, Ok(name)) = (is_directory, entry.file_name().into_string()) {
-            return Ok(name);
-        }
+        names.extend(entry.file_name().into_string().ok().filter(|_| is_directory));
     }
-    bail!("the root directory has no directory in it, and the escape needs one")
+    let first = names.into_iter().min();
+    first.context("the root directory has no directory in it, and the escape needs one")
 }
 // ANCHOR_END: any_directory

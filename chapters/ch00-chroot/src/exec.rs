@@ -55,8 +55,7 @@ impl ExecError {
     fn reason(&self) -> &'static str {
         match self.errno {
             Errno::ENOENT if self.found => {
-                "the file is there, but the interpreter that it names is not: \
-                 the program after #! of a script, or an ELF file's loader"
+                "the file is there, but its interpreter (after #!, or the ELF loader) is not"
             }
             Errno::ENOENT => "there is no such command in this root",
             Errno::EINVAL => "an argument or a variable of the environment has a NUL byte in it",

@@ -17,9 +17,11 @@ use crate::spawn::Child;
 use crate::terminal::{RawMode, copy_size};
 
 // ANCHOR: interactive
-/// Whether the user sits at a terminal, so that a command should get one of its own.
+/// Whether the user sits at a terminal and this process is in its foreground group, so that a command should get a terminal
+/// of its own. A job in the background must leave the terminal alone: the kernel stops one that changes it (SIGTTOU).
 pub fn is_interactive() -> bool {
-    stdin().is_terminal() && stdout().is_terminal()
+    let is_foreground = || unistd::tcgetpgrp(stdin()).is_ok_and(|group| group == unistd::getpgrp());
+    stdin().is_terminal() && stdout().is_terminal() && is_foreground()
 }
 // ANCHOR_END: interactive
 
@@ -37,10 +39,6 @@ pub fn attend(mut child: Child, signals: &Signals, master: Option<OwnedFd>) -> R
         Some(_) => Some(RawMode::enter(stdin.as_fd())?),
         None => None,
     };
-    if let Some(master) = &master {
-        copy_size(stdin.as_fd(), master.as_fd())?;
-    }
-
     // A source at its end is always ready: it must leave the list, or the loop spins.
     let (mut shell_is_there, mut user_is_there) = (true, true);
     loop {

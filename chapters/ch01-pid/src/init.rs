@@ -42,10 +42,12 @@ pub fn init(report: &mut Report, command: impl FnOnce() -> Result<Infallible>) -
     match unsafe { fork() }.context("fork the command from init")? {
         ForkResult::Child => command(),
         ForkResult::Parent { child } => {
-            // Our copy would keep the parent waiting for the end of file. The other descriptors are the host's, and the
-            // command could reach them through /proc/1/fd.
+            // The descriptors are the host's, and the command could reach them through /proc/1/fd.
+            let mut keep = vec![signals.as_fd().as_raw_fd()];
+            keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));
+            close_others(&keep)?;
+            // The last one: while it is open, the parent waits for the end of file.
             report.close();
-            close_others(&[signals.as_fd().as_raw_fd()])?;
             exit_now(look_after(child, &signals)?)
         }
     }

@@ -21,6 +21,7 @@ pub mod attend;
 pub mod clone;
 pub mod descriptors;
 pub mod init;
+mod passing;
 pub mod report;
 pub mod signals;
 pub mod spawn;

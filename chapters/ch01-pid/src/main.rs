@@ -4,6 +4,7 @@
 mod experiments;
 
 use std::ffi::OsString;
+use std::io::stdin;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use ch00_chroot::exec::{clean_environment, own_environment};
 use ch00_chroot::{enter, exec};
-use ch01_pid::terminal::{open_pty, take_control, use_as_stdio};
+use ch01_pid::terminal::{copy_size, open_pty, take_control, use_as_stdio};
 use ch01_pid::{Signals, Spawn, attend, exit_code, init, is_interactive};
 use clap::Parser;
 use lesson::{Flags, Lesson, parse, privileges};
@@ -58,6 +59,10 @@ fn run(lesson: &Lesson, arguments: &Arguments) -> Result<u8> {
     info!(target: "say", "Make a process in a PID namespace of its own.");
     let signals = Signals::forwarded()?;
     let terminal = if is_interactive() { Some(open_pty(Path::new("/dev/ptmx"))?) } else { None };
+    if let Some(terminal) = &terminal {
+        // Before the command can ask for it.
+        copy_size(stdin().as_fd(), terminal.master.as_fd())?;
+    }
     let slave = terminal.as_ref().map(|terminal| &terminal.slave);
 
     let held = Spawn::new()

@@ -8,9 +8,10 @@
 //! ```text
 //!   parent                                child
 //!   ------                                -----
-//!   Spawn::start   -- clone3 ---------->  closes what it must not inherit
-//!   the host's half, with Held::pid       waits at the gate
-//!   Held::release  -- one byte -------->  runs the closure: the child's half
+//!   Spawn::start   -- clone3 ---------->  waits at the gate
+//!   the host's half, with Held::pid
+//!   Held::release  -- one byte -------->  closes what it must not inherit
+//!                                         runs the closure: the child's half
 //!   waits          <- end of file ------  ... which ends in exec
 //!   Child::wait    <- pidfd ------------  the command exits
 //! ```

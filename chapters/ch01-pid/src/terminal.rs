@@ -8,17 +8,17 @@
 //! numbers of the host's PID namespace, so the shell has no job control; and whoever holds it can read what the user
 //! types after the container has ended. Manual pages: pty(7), ioctl_tty(2), setsid(2), termios(3).
 
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use log::info;
 use nix::fcntl::{OFlag, open};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd;
+
+use crate::passing;
 
 /// The ioctls of ioctl_tty(2), as functions.
 mod ioctl {
@@ -95,12 +95,7 @@ pub fn take_control() -> Result<()> {
 ///
 /// sendmsg(2)'s errno.
 pub fn send_master(socket: BorrowedFd, master: &OwnedFd) -> Result<()> {
-    let descriptors = [master.as_raw_fd()];
-    let control = [ControlMessage::ScmRights(&descriptors)];
-    let data = [IoSlice::new(b"/dev/ptmx")];
-    sendmsg::<()>(socket.as_raw_fd(), &data, &control, MsgFlags::empty(), None)
-        .context("sendmsg of the terminal")?;
-    Ok(())
+    passing::send(socket, master.as_fd(), b"/dev/ptmx").context("send the terminal")
 }
 
 /// Receives what [`send_master`] sends.
@@ -109,20 +104,7 @@ pub fn send_master(socket: BorrowedFd, master: &OwnedFd) -> Result<()> {
 ///
 /// recvmsg(2)'s errno, or that no descriptor came: the sender is gone.
 pub fn receive_master(socket: BorrowedFd) -> Result<OwnedFd> {
-    let mut data = [0; 4096];
-    let mut data = [IoSliceMut::new(&mut data)];
-    let mut space = nix::cmsg_space!(RawFd);
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut data, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-        .context("recvmsg of the terminal")?;
-    let mut received = None;
-    for control in message.cmsgs().context("read the control messages")? {
-        if let ControlMessageOwned::ScmRights(descriptors) = control {
-            // SAFETY: the kernel has just made these descriptors for us; there is room for one, so there is one.
-            received = descriptors.first().map(|descriptor| unsafe { OwnedFd::from_raw_fd(*descriptor) });
-        }
-    }
-    ensure!(received.is_some(), "recvmsg of the terminal: no descriptor came with the message");
-    Ok(received.expect("asked above"))
+    passing::receive(socket).context("receive the terminal")
 }
 // ANCHOR_END: pass_master
 

@@ -49,8 +49,12 @@ pub fn mount(root: &Root) -> Result<()> {
     let dev = Root::from(tree);
 
     info!(target: "syscall", "mknodat(dev, \"null\", S_IFCHR | 0666, makedev(1, 3))  and zero, full, random, urandom, tty");
+    let mut bound = false;
     for (name, major, minor) in DEVICES {
-        device(&dev, name, major, minor)?;
+        bound |= device(&dev, name, major, minor)?;
+    }
+    if bound {
+        info!(target: "say", "Only root over the host may make device files, so the host's own are bound.");
     }
     mount_pts(&dev)?;
     mount_shm(&dev)?;
@@ -62,17 +66,18 @@ pub fn mount(root: &Root) -> Result<()> {
 // ANCHOR_END: dev
 
 // ANCHOR: device
-/// Makes one character device in `dev`, or binds the host's where only the host's root may make one.
-fn device(dev: &Root, name: &str, major: u64, minor: u64) -> Result<()> {
+/// Makes one character device in `dev`, or binds the host's where only the host's root may make one; tells whether it did.
+fn device(dev: &Root, name: &str, major: u64, minor: u64) -> Result<bool> {
     let all = Mode::from_bits_truncate(0o666);
     debug!(target: "syscall", "mknodat(dev, {name:?}, S_IFCHR | 0666, makedev({major}, {minor}))  a device");
     match mknodat(dev, name, SFlag::S_IFCHR, all, makedev(major, minor)) {
         // Only root over the host may make one: a device file opens a driver, whoever made the file.
-        Err(Errno::EPERM) => return bind_device(dev, name, major, minor),
+        Err(Errno::EPERM) => return bind_device(dev, name, major, minor).map(|()| true),
         result => result.with_context(|| format!("mknod /dev/{name}"))?,
     }
-    // The umask of this process has taken bits away.
-    fchmodat(dev, name, all, FchmodatFlags::FollowSymlink).with_context(|| format!("chmod /dev/{name}"))
+    // The caller's umask may have taken bits away.
+    fchmodat(dev, name, all, FchmodatFlags::FollowSymlink).with_context(|| format!("chmod /dev/{name}"))?;
+    Ok(false)
 }
 
 fn bind_device(dev: &Root, name: &str, major: u64, minor: u64) -> Result<()> {

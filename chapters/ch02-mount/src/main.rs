@@ -5,21 +5,22 @@ mod experiments;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::stdin;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use ch00_chroot::exec::clean_environment;
 use ch00_chroot::{Identity, escape, exec};
-use ch01_pid::terminal::{open_pty, receive_master, send_master, take_control, use_as_stdio};
+use ch01_pid::terminal::{copy_size, open_pty, receive_master, send_master, take_control, use_as_stdio};
 use ch01_pid::{Report, Signals, Spawn, attend, exit_code, init, is_interactive};
 use ch02_mount::{Propagation, Root, Volume, dev, mask, pivot, proc, propagation, sysfs};
 use clap::Parser;
 use lesson::{Flags, Lesson, parse, privileges};
 use log::info;
 use nix::sched::CloneFlags;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::{Mode, umask};
 // ANCHOR_END: imports
 
@@ -73,7 +74,11 @@ fn run(lesson: &Lesson, arguments: &Arguments, root: &Path) -> Result<u8> {
     let host = Identity::of("/")?;
     info!(target: "kernel", "outside, / is {host}");
     let signals = Signals::forwarded()?;
-    let socket = if is_interactive() { Some(terminal_socket()?) } else { None };
+    let socket = if is_interactive() {
+        Some(UnixStream::pair().context("socketpair for the terminal")?)
+    } else {
+        None
+    };
 
     let held = Spawn::new()
         .namespaces(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)
@@ -138,15 +143,12 @@ fn try_to_escape(host: Identity) -> Result<()> {
 // ANCHOR_END: escape
 
 // ANCHOR: terminal
-/// The two ends of the way on which the child's terminal reaches the parent.
-fn terminal_socket() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).context("socketpair")
-}
-
 /// Makes a terminal from the container's own devpts, and sends its master to the parent.
-fn terminal(socket: std::os::fd::BorrowedFd) -> Result<OwnedFd> {
+fn terminal(socket: BorrowedFd) -> Result<OwnedFd> {
     let pty = open_pty(Path::new("/dev/ptmx"))?;
     dev::console(&Root::open(Path::new("/"))?, &pty.slave)?;
+    // Standard input is still the user's terminal.
+    copy_size(stdin().as_fd(), pty.master.as_fd())?;
     send_master(socket, &pty.master)?;
     Ok(pty.slave)
 }

@@ -17,7 +17,7 @@ use crate::resolve::refusal;
 use crate::{Attributes, Root, Tree};
 
 // ANCHOR: lists
-/// The paths that Docker and containerd mask, by default.
+/// The paths that Docker masks by default, without those of single processors.
 pub const MASKED: [&str; 11] = [
     "/proc/acpi",
     "/proc/asound",
@@ -32,7 +32,7 @@ pub const MASKED: [&str; 11] = [
     "/sys/firmware",
 ];
 
-/// The paths that Docker and containerd make read-only, by default.
+/// The paths that Docker makes read-only by default.
 pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 // ANCHOR_END: lists
 

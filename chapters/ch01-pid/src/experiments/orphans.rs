@@ -92,10 +92,10 @@ pub fn with_init(lesson: &Lesson) -> Result<()> {
 fn states(pids: &[Pid]) -> Vec<String> {
     pids.iter().filter_map(|pid| status_line(*pid, "State").ok()).collect()
 }
-// ANCHOR_END: look
 
 /// A process's number in its own namespace: the last one of the line NSpid.
 fn pid_inside(pid: Pid) -> Result<String> {
     let pids = status_line(pid, "NSpid")?;
     Ok(pids.split(' ').next_back().unwrap_or_default().into())
 }
+// ANCHOR_END: look

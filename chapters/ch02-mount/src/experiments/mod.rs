@@ -22,6 +22,8 @@ use nix::unistd::pipe2;
 ///
 /// This process plays the host. It moves into a mount namespace first, so that the real host sees nothing of either.
 pub fn propagation(lesson: &Lesson) -> Result<()> {
+    info!(target: "say", "Now this process plays the host, in a mount namespace of its own.");
+    info!(target: "syscall", "unshare(CLONE_NEWNS)  a copy of the host's mount table");
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     propagation::set(Path::new("/"), Propagation::Private, true)?;
     let stage = Path::new("/tmp");
