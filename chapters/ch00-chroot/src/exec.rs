@@ -128,12 +128,15 @@ fn candidates(name: &OsStr, environment: &[OsString]) -> Vec<PathBuf> {
 // ANCHOR_END: exec
 
 // ANCHOR: signals
-/// Gives the command the signals that a program expects to find: all unblocked, and SIGPIPE deadly.
+/// Gives the command the signals that a program expects to find: all unblocked, SIGPIPE deadly, and the end of a child told.
+/// Others that the caller ignores stay so, as nohup(1) wants it.
 fn reset_signals() {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: SIG_DFL installs no code of ours, so no handler can run in a bad state.
-    let reset = unsafe { sigaction(Signal::SIGPIPE, &default) };
-    reset.expect("SIGPIPE has a default action");
+    for signal in [Signal::SIGPIPE, Signal::SIGCHLD] {
+        // SAFETY: SIG_DFL installs no code of ours, so no handler can run in a bad state.
+        let reset = unsafe { sigaction(signal, &default) };
+        reset.expect("both signals have a default action");
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).expect("the empty mask is valid");
 }
 // ANCHOR_END: signals

@@ -39,6 +39,8 @@ pub enum Cloned {
 ///
 /// # Safety
 ///
+/// `namespaces` must hold flags of new namespaces only: CLONE_VM would run the child on the caller's stack.
+///
 /// The process must have a single thread. The child gets a copy of the memory but not of the other threads, so a lock
 /// that one of them held would stay locked for ever.
 pub unsafe fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Cloned, Errno> {
@@ -53,7 +55,7 @@ pub unsafe fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Resu
         arguments.cgroup = directory.as_raw_fd() as u64;
     }
 
-    // SAFETY: no CLONE_VM and no stack, so the child goes on here with its own copy of the memory, as after fork(2).
+    // SAFETY: no CLONE_VM, as the caller promises, so the child goes on here with its own copy of the memory, as after fork(2).
     // The caller promises that no other thread exists. The kernel only writes to `pidfd`, which outlives the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
     match Errno::result(pid)? {
@@ -72,7 +74,14 @@ pub unsafe fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Resu
 ///
 /// unshare(2) with CLONE_THREAD changes nothing, and is refused (EINVAL) in a process with several threads. It is the
 /// only way to ask that does not need `/proc`.
-pub fn is_single_threaded() -> bool {
-    nix::sched::unshare(CloneFlags::CLONE_THREAD).is_ok()
+///
+/// # Errors
+///
+/// Any other errno of unshare(2), such as the EPERM of a container's filter.
+pub fn is_single_threaded() -> Result<bool, Errno> {
+    match nix::sched::unshare(CloneFlags::CLONE_THREAD) {
+        Ok(()) => Ok(true),
+        Err(Errno::EINVAL) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
-// ANCHOR_END: single_threaded

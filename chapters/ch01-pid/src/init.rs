@@ -16,14 +16,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use anyhow::{Context, Result};
 use log::info;
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::descriptors::close_others;
 use crate::report::Report;
 use crate::signals::Signals;
-use crate::spawn::{exit_now, shell_status};
+use crate::spawn::exit_now;
+use crate::wait::{Whom, wait};
 
 // ANCHOR: init
 /// Stays behind as init, and runs `command` (which ends in exec) in a child. To be called in PID 1 of a new PID namespace,
@@ -42,51 +42,78 @@ pub fn init(report: &mut Report, command: impl FnOnce() -> Result<Infallible>) -
     match unsafe { fork() }.context("fork the command from init")? {
         ForkResult::Child => command(),
         ForkResult::Parent { child } => {
-            // The descriptors are the host's, and the command could reach them through /proc/1/fd.
-            let mut keep = vec![signals.as_fd().as_raw_fd()];
-            keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));
-            close_others(&keep)?;
-            // The last one: while it is open, the parent waits for the end of file.
-            report.close();
-            exit_now(look_after(child, &signals)?)
+            let status = be_init(report, child, &signals).unwrap_or_else(|error| {
+                // The report is closed; what is left is standard error.
+                eprintln!("error: init: {error:#}");
+                ch00_chroot::exec::FAILED
+            });
+            exit_now(status)
         }
     }
+}
+
+fn be_init(report: &mut Report, command: Pid, signals: &Signals) -> Result<u8> {
+    // The command can look at this process through /proc/1: the host's descriptors and environment go.
+    let mut keep = vec![signals.as_fd().as_raw_fd()];
+    keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));
+    close_others(&keep)?;
+    forget_environment();
+    // The last one: while it is open, the parent waits for the end of file.
+    report.close();
+    look_after(command, signals)
 }
 
 /// Reaps orphans and passes signals on, until the command has ended; returns its status.
 fn look_after(command: Pid, signals: &Signals) -> Result<u8> {
     loop {
-        let received = signals.next()?;
-        if received.signal == Signal::SIGCHLD {
-            // One SIGCHLD may stand for many children: signals of the same kind do not queue up.
-            if let Some(status) = reap_all(command)? {
-                return Ok(status);
-            }
-        } else if !received.from_terminal {
-            // ESRCH: it has just ended, and SIGCHLD is on its way.
-            kill(command, received.signal).or_else(unless_gone).context("pass a signal on to the command")?;
+        let signal = signals.next()?;
+        if signal != Signal::SIGCHLD as i32 {
+            pass_on(command, signal)?;
+        } else if let Some(status) = reap_all(command)? {
+            return Ok(status);
         }
     }
 }
 
-/// Waits for each child that has ended; returns the command's status if it is among them.
+/// Waits for each child that has ended; returns the command's status if it is among them. One SIGCHLD may stand for many
+/// children: signals of the same kind do not queue up.
 fn reap_all(command: Pid) -> Result<Option<u8>> {
     let mut status_of_command = None;
     loop {
-        let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(status) => status,
-            Err(Errno::ECHILD) => return Ok(status_of_command),
-            Err(errno) => return Err(errno).context("waitpid in init"),
-        };
-        match status.pid() {
-            None => return Ok(status_of_command),
-            Some(pid) if pid == command => status_of_command = shell_status(status),
-            Some(_) => {}
+        match wait(Whom::AnyNow) {
+            Ok(Some(ended)) if ended.pid == command => status_of_command = Some(ended.status),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(Errno::ECHILD) => return Ok(status_of_command),
+            Err(errno) => return Err(errno).context("waitid in init"),
         }
     }
 }
 // ANCHOR_END: init
 
-fn unless_gone(errno: Errno) -> Result<(), Errno> {
-    if errno == Errno::ESRCH { Ok(()) } else { Err(errno) }
+// ANCHOR: init_helpers
+fn pass_on(command: Pid, signal: i32) -> Result<()> {
+    // SAFETY: kill(2) takes two numbers. The real-time signals among them have no name in `Signal`.
+    match Errno::result(unsafe { libc::kill(command.as_raw(), signal) }) {
+        // It has just ended, and SIGCHLD is on its way.
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(errno).with_context(|| format!("pass signal {signal} on to the command")),
+    }
 }
+
+/// Overwrites the variables that this process began with. `/proc/1/environ` shows that memory, and there may be secrets of
+/// the host's user in it.
+fn forget_environment() {
+    // SAFETY: `environ` is an array of C strings that ends with null. This process has a single thread, which from here on
+    // reads no variable; each string stays a valid, empty one.
+    unsafe {
+        unsafe extern "C" {
+            static environ: *const *mut libc::c_char;
+        }
+        let mut variable = environ;
+        while !variable.is_null() && !(*variable).is_null() {
+            std::ptr::write_bytes(*variable, 0, libc::strlen(*variable));
+            variable = variable.add(1);
+        }
+    }
+}
+// ANCHOR_END: init_helpers

@@ -22,10 +22,12 @@ pub mod clone;
 pub mod descriptors;
 pub mod init;
 mod passing;
+mod relay;
 pub mod report;
 pub mod signals;
 pub mod spawn;
 pub mod terminal;
+mod wait;
 
 pub use attend::{attend, is_interactive};
 pub use init::init;

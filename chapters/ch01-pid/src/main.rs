@@ -57,7 +57,6 @@ fn main() -> ExitCode {
 /// Runs the command in a new PID namespace; returns its exit status.
 fn run(lesson: &Lesson, arguments: &Arguments) -> Result<u8> {
     info!(target: "say", "Make a process in a PID namespace of its own.");
-    let signals = Signals::forwarded()?;
     let terminal = if is_interactive() { Some(open_pty(Path::new("/dev/ptmx"))?) } else { None };
     if let Some(terminal) = &terminal {
         // Before the command can ask for it.
@@ -89,6 +88,8 @@ fn run(lesson: &Lesson, arguments: &Arguments) -> Result<u8> {
     let pids = experiments::status_line(held.pid(), "NSpid")?;
     info!(target: "kernel", "outside, /proc/{}/status says NSpid: {pids}", held.pid());
     let child = held.release()?;
+    // Only now: until here a signal ends this process, and the child and all that it made die with it.
+    let signals = Signals::forwarded()?;
     attend(child, &signals, terminal.map(|terminal| terminal.master))
 }
 // ANCHOR_END: run

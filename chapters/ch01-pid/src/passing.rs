@@ -41,7 +41,8 @@ fn with_message(
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut *rights).cast();
-    message.msg_controllen = size_of::<Rights>() as _;
+    // Not the structure's size: in the bytes at its end the kernel would find room for a second descriptor.
+    message.msg_controllen = Rights::LENGTH as _;
     loop {
         match Errno::result(transfer(&mut message)) {
             Err(Errno::EINTR) => continue,
@@ -82,12 +83,12 @@ pub(crate) fn receive(socket: BorrowedFd) -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::Write;
-    use std::os::fd::AsFd;
+    use std::io::{Read, Write};
+    use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
     use std::os::unix::fs::MetadataExt;
     use std::os::unix::net::UnixStream;
 
-    use super::{receive, send};
+    use super::{Rights, receive, send};
 
     #[test]
     fn the_same_open_file_arrives() {
@@ -96,6 +97,41 @@ mod tests {
         send(here.as_fd(), file.as_fd(), b"x").unwrap();
         let received = File::from(receive(there.as_fd()).unwrap());
         assert_eq!(received.metadata().unwrap().rdev(), file.metadata().unwrap().rdev());
+    }
+
+    #[test]
+    fn of_two_descriptors_one_arrives_and_none_leaks() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        reader.set_nonblocking(true).unwrap();
+        send_two(&here, [File::open("/dev/zero").unwrap(), OwnedFd::from(writer).into()]);
+        let received = receive(there.as_fd()).unwrap();
+        // The end of file: nobody holds the second one any more.
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+        drop(received);
+    }
+
+    /// What a peer that is not ours may send.
+    fn send_two(socket: &UnixStream, files: [File; 2]) {
+        #[repr(C)]
+        struct Two {
+            header: libc::cmsghdr,
+            descriptors: [RawFd; 2],
+        }
+        let mut rights =
+            Two { header: Rights::new(0).header, descriptors: [files[0].as_raw_fd(), files[1].as_raw_fd()] };
+        rights.header.cmsg_len = size_of::<Two>() as _;
+        let mut part = libc::iovec { iov_base: c"x".as_ptr().cast_mut().cast(), iov_len: 1 };
+        // SAFETY: zero and null mean "none"; what the message points to lives through the call.
+        let sent = unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = &raw mut part;
+            message.msg_iovlen = 1;
+            message.msg_control = (&raw mut rights).cast();
+            message.msg_controllen = size_of::<Two>() as _;
+            libc::sendmsg(socket.as_raw_fd(), &message, 0)
+        };
+        assert_eq!(sent, 1);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 
 // ANCHOR: report
@@ -97,6 +98,14 @@ impl Report {
     /// Tells the parent that nothing will fail any more that it should wait for.
     pub fn close(&mut self) {
         self.0 = None;
+    }
+
+    /// Whether the parent still holds the other end: poll(2) says POLLERR for a pipe that nobody can read.
+    pub(crate) fn is_awaited(&self) -> Result<bool> {
+        let Some(pipe) = &self.0 else { return Ok(false) };
+        let mut pipe = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+        poll(&mut pipe, PollTimeout::ZERO).context("poll of the report")?;
+        Ok(!pipe[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)))
     }
 
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -3,27 +3,31 @@
 //! A program that runs another one must pass on the signals that were meant for it. A handler can interrupt the program
 //! anywhere; instead we block the signals and read them from a descriptor when we are ready. Blocked signals are
 //! kept even for PID 1, which otherwise loses each one that it has no handler for. Manual pages: signalfd(2),
-//! sigprocmask(2).
+//! sigprocmask(2), signal(7).
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-// ANCHOR: forwarded
-/// What a user or a service manager sends to a program that it wants to reach: passed on to the command.
-const FORWARDED: [Signal; 7] = [
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGWINCH,
+/// What is not passed on: the end of our own child; signals that tell of a fault in this very process; and those by which
+/// a terminal stops a job, which is then this process itself.
+const NOT_FORWARDED: [Signal; 12] = [
+    Signal::SIGCHLD,
+    Signal::SIGABRT,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGILL,
+    Signal::SIGPIPE,
+    Signal::SIGSEGV,
+    Signal::SIGSYS,
+    Signal::SIGTRAP,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
 ];
-// ANCHOR_END: forwarded
 
 // ANCHOR: signals
 /// The blocked signals, as a queue. Dropped, it restores the mask.
@@ -33,30 +37,27 @@ pub struct Signals {
     mask_before: SigSet,
 }
 
-/// One signal from the queue.
-#[derive(Clone, Copy, Debug)]
-pub struct Received {
-    /// Which one.
-    pub signal: Signal,
-    /// Sent by the kernel, not by a process: Ctrl-C on a terminal. The kernel sends it to every process of the
-    /// terminal's foreground group, so the command has it already and must not get it twice.
-    pub from_terminal: bool,
-}
-
 impl Signals {
-    /// Blocks the signals that are passed on, and queues them. A child inherits the mask; exec clears it.
+    /// Blocks the signals that are passed on, and queues them: all that one process sends another on purpose, with the
+    /// real-time signals.
     ///
     /// # Errors
     ///
     /// signalfd(2)'s errno.
     pub fn forwarded() -> Result<Signals> {
-        Self::block(FORWARDED.into_iter().collect())
+        let mut set = SigSet::all();
+        for signal in NOT_FORWARDED {
+            set.remove(signal);
+        }
+        Self::block(set)
     }
 
     /// For PID 1: the same, and SIGCHLD.
     pub(crate) fn for_init() -> Result<Signals> {
-        let mut set: SigSet = FORWARDED.into_iter().collect();
-        set.add(Signal::SIGCHLD);
+        let mut set = SigSet::all();
+        for signal in NOT_FORWARDED.into_iter().filter(|signal| *signal != Signal::SIGCHLD) {
+            set.remove(signal);
+        }
         Self::block(set)
     }
 
@@ -67,18 +68,15 @@ impl Signals {
         Ok(Signals { queue, mask_before })
     }
 
-    /// Takes the next signal; waits for one if there is none.
+    /// Takes the number of the next signal; waits for one if there is none.
     ///
     /// # Errors
     ///
     /// read(2)'s errno.
-    pub fn next(&self) -> Result<Received> {
+    pub fn next(&self) -> Result<i32> {
         loop {
             match self.queue.read_signal() {
-                Ok(Some(event)) => {
-                    let signal = Signal::try_from(event.ssi_signo as i32).context("read a signal")?;
-                    return Ok(Received { signal, from_terminal: event.ssi_code == libc::SI_KERNEL });
-                }
+                Ok(Some(event)) => return Ok(event.ssi_signo as i32),
                 Ok(None) | Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno).context("read from the signalfd"),
             }
@@ -99,3 +97,16 @@ impl Drop for Signals {
             .expect("the mask was valid before");
     }
 }
+
+// ANCHOR: hear_of_children
+/// Gives SIGCHLD its default action.
+///
+/// A parent may have left it ignored, and that is inherited through exec. The kernel then reaps children by itself: their
+/// statuses are lost, and nobody is told of their end.
+pub(crate) fn hear_of_children() -> Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: SIG_DFL installs no code of ours, so no handler can run in a bad state.
+    unsafe { sigaction(Signal::SIGCHLD, &default) }.context("sigaction(SIGCHLD, SIG_DFL)")?;
+    Ok(())
+}
+// ANCHOR_END: hear_of_children

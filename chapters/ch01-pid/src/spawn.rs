@@ -18,10 +18,12 @@
 //!
 //! Manual pages: clone(2), pidfd_open(2), waitid(2), pidfd_send_signal(2).
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use log::info;
@@ -29,12 +31,13 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, pipe2};
 
 use crate::clone::{Cloned, clone3, is_single_threaded};
 use crate::descriptors::close_others;
 use crate::report::{self, Report, Reports};
+use crate::signals::hear_of_children;
+use crate::wait::{Whom, wait};
 
 // ANCHOR: spawn
 /// What the child is to be; [`Spawn::start`] makes it.
@@ -95,16 +98,19 @@ impl<'a> Spawn<'a> {
     where
         F: FnOnce(&mut Report) -> Result<Infallible>,
     {
+        let refused = self.namespaces.difference(namespaces());
+        ensure!(refused.is_empty(), "spawn: {refused:?} is no new namespace");
+        let is_single = is_single_threaded().context("ask whether this process has a single thread")?;
         ensure!(
-            is_single_threaded(),
+            is_single,
             "spawn: this process has several threads; a lock that one holds would stay locked"
         );
         let (gate_in_child, gate) = pipe2(OFlag::O_CLOEXEC).context("pipe2 for the gate")?;
         let (reports, report) = report::pipe()?;
-        let parent = nix::unistd::getpid();
+        hear_of_children()?;
 
         info!(target: "syscall", "{}", describe(self.namespaces, self.cgroup.is_some()));
-        // SAFETY: the process has a single thread: asked above.
+        // SAFETY: the process has a single thread, and the flags are of namespaces only: both asked above.
         match unsafe { clone3(self.namespaces, self.cgroup) }.map_err(clone_error)? {
             Cloned::Parent(pid, pidfd) => {
                 let child = Child { pid, pidfd, reaped: false };
@@ -113,7 +119,7 @@ impl<'a> Spawn<'a> {
             Cloned::Child => {
                 // Our copies of the parent's ends: with the gate's we would wait for ourselves.
                 drop((gate, reports));
-                self.live(parent, gate_in_child, report, child)
+                self.live(gate_in_child, report, child)
             }
         }
     }
@@ -121,38 +127,40 @@ impl<'a> Spawn<'a> {
 
     // ANCHOR: live
     /// The child's life up to exec. It never returns into the parent's code, which it has a copy of.
-    fn live<F>(self, parent: Pid, gate: OwnedFd, mut report: Report, child: F) -> !
+    fn live<F>(self, gate: OwnedFd, mut report: Report, child: F) -> !
     where
         F: FnOnce(&mut Report) -> Result<Infallible>,
     {
         let lives = || -> Result<Infallible> {
-            self.tie_to(parent)?;
+            if self.dies_with_parent {
+                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
+            }
             // The parent may give up while we wait: it closes the gate, and there is nothing left to do.
             let mut gate = File::from(gate);
             ensure!(gate.read(&mut [0]).context("wait at the gate")? == 1, "the parent gave up");
             drop(gate);
+            // It may have opened the gate and died before we asked for the signal, which then never comes.
+            ensure!(
+                !self.dies_with_parent || report.is_awaited()?,
+                "the parent died while the child started"
+            );
 
+            // Its terminal stays the parent's alone: through /dev/tty the child could else type commands into the user's
+            // shell (the ioctl TIOCSTI; CVE-2017-5226).
+            nix::unistd::setsid().context("setsid")?;
             let mut keep = self.keep.clone();
             keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));
             info!(target: "syscall", "close_range(3, ~0)  nothing of the host's comes along: all but {} of ours", keep.len());
             close_others(&keep)?;
             child(&mut report)
         };
-        let Err(error) = lives();
+        // A panic must not unwind into the parent's frames: here it would run the parent's destructors.
+        let ended = catch_unwind(AssertUnwindSafe(lives));
+        let Err(error) =
+            ended.unwrap_or_else(|panic| Err(anyhow!("the child panicked: {}", text_of(&*panic))));
+        let code = report::exit_code(&error);
         report.send(&error);
-        exit_now(report::exit_code(&error))
-    }
-
-    /// With `dies_with_parent`: asks the kernel to kill this process when its parent dies.
-    fn tie_to(&self, parent: Pid) -> Result<()> {
-        if self.dies_with_parent {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
-            // The parent may have died before this: then the signal never comes. In a new PID namespace getppid(2)
-            // is always 0; there the gate, which the parent's death closes, tells it.
-            let now = nix::unistd::getppid();
-            ensure!(now == parent || now.as_raw() == 0, "the parent died while the child started");
-        }
-        Ok(())
+        exit_now(code)
     }
     // ANCHOR_END: live
 }
@@ -165,6 +173,27 @@ pub fn exit_now(code: u8) -> ! {
 }
 // ANCHOR_END: exit_now
 
+/// What a panic said.
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
+}
+
+/// The flags that ask for a new namespace. Others change what the child shares with us: with CLONE_VM it would run on our
+/// stack.
+fn namespaces() -> CloneFlags {
+    // CLONE_NEWTIME of linux/sched.h, which nix does not name.
+    const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
+    CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWCGROUP
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CLONE_NEWTIME
+}
+
 fn describe(namespaces: CloneFlags, into_cgroup: bool) -> String {
     let mut flags: Vec<&str> = namespaces.iter_names().map(|(name, _)| name).collect();
     flags.push("CLONE_PIDFD");
@@ -176,10 +205,9 @@ fn describe(namespaces: CloneFlags, into_cgroup: bool) -> String {
 
 fn clone_error(errno: Errno) -> anyhow::Error {
     let hint = match errno {
-        Errno::ENOSYS => {
-            "it needs Linux 5.3; an old container's seccomp filter may hide it (Docker before 20.10.10)"
-        }
+        Errno::ENOSYS => "it needs Linux 5.3; a container without CAP_SYS_ADMIN hides it too",
         Errno::EPERM => "new namespaces need CAP_SYS_ADMIN, or a user namespace of your own",
+        Errno::E2BIG => "to start in a cgroup needs Linux 5.7",
         Errno::ENOSPC => "a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces",
         Errno::EAGAIN => "a limit on processes is reached: see ulimit -u and pids.max",
         Errno::EINVAL => "this kernel does not know one of the flags",
@@ -240,17 +268,23 @@ impl Child {
         self.pid
     }
 
-    /// Sends `signal` to the child, and to no other process that may get its pid later.
+    /// Sends the signal with the number `signal` to the child, and to no other process that may get its pid later.
     ///
     /// # Errors
     ///
     /// pidfd_send_signal(2)'s errno; ESRCH when the child is gone.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
+    pub fn signal(&self, signal: i32) -> Result<()> {
         let (pidfd, none) = (self.pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
         // SAFETY: the descriptor is open, and a null siginfo means what kill(2) would send.
-        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal as i32, none, 0) };
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, none, 0) };
         Errno::result(result).with_context(|| format!("pidfd_send_signal({}, {signal})", self.pid))?;
         Ok(())
+    }
+
+    /// Lets the child live on when this process ends: nobody here will wait for it. Returns its pidfd.
+    pub fn detach(mut self) -> Result<OwnedFd> {
+        self.reaped = true;
+        self.pidfd.try_clone().context("duplicate the pidfd")
     }
 
     /// Waits for the child's end; returns the status that a shell would show: its own, or 128 plus its signal.
@@ -259,14 +293,10 @@ impl Child {
     ///
     /// waitid(2)'s errno.
     pub fn wait(&mut self) -> Result<u8> {
-        let status = loop {
-            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
-                Err(Errno::EINTR) => continue,
-                result => break result.with_context(|| format!("waitid for the child {}", self.pid))?,
-            }
-        };
+        let ended = wait(Whom::One(self.pidfd.as_fd()));
+        let ended = ended.with_context(|| format!("waitid for the child {}", self.pid))?;
         self.reaped = true;
-        shell_status(status).with_context(|| format!("waitid: the child {} did not end", self.pid))
+        Ok(ended.context("waitid came back without the child's end")?.status)
     }
 }
 
@@ -281,7 +311,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         if !self.reaped {
             // Both fail only where the child is gone already, which is what we want.
-            self.signal(Signal::SIGKILL).unwrap_or_default();
+            self.signal(libc::SIGKILL).unwrap_or_default();
             self.wait().unwrap_or_default();
         }
     }
@@ -289,12 +319,3 @@ impl Drop for Child {
 // ANCHOR_END: child
 
 // ANCHOR: shell_status
-/// What `$?` shows for a process that ended so; nothing for one that only stopped.
-pub(crate) fn shell_status(status: WaitStatus) -> Option<u8> {
-    match status {
-        WaitStatus::Exited(_, code) => Some(code as u8),
-        WaitStatus::Signaled(_, signal, _) => Some(128 + signal as u8),
-        _ => None,
-    }
-}
-// ANCHOR_END: shell_status

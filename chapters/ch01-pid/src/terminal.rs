@@ -71,15 +71,18 @@ pub fn use_as_stdio(slave: &OwnedFd) -> Result<()> {
     unistd::dup2_stderr(slave).context("dup2 to standard error")
 }
 
-/// Begins a session of its own, with standard input as its controlling terminal: the process group of this process is in
-/// the foreground, and Ctrl-C goes there.
+/// Makes standard input the controlling terminal of a session of this process's own: its process group is in the foreground,
+/// and Ctrl-C goes there.
 ///
 /// # Errors
 ///
-/// EPERM of setsid(2) in a process that leads a group already; the errno of the ioctl.
+/// The errno of setsid(2) or of the ioctl.
 pub fn take_control() -> Result<()> {
-    info!(target: "syscall", "setsid()  a session of its own, without a terminal yet");
-    unistd::setsid().context("setsid")?;
+    // The first process of a session can't begin another one (EPERM), and need not.
+    if unistd::getsid(None).context("getsid")? != unistd::getpid() {
+        info!(target: "syscall", "setsid()  a session of its own, without a terminal yet");
+        unistd::setsid().context("setsid")?;
+    }
     info!(target: "syscall", "ioctl(0, TIOCSCTTY)  this terminal is the session's: job control works");
     // SAFETY: the ioctl takes a number by value, and touches no memory of ours.
     unsafe { ioctl::set_controlling(0, 0) }.context("ioctl(TIOCSCTTY)")?;

@@ -114,18 +114,51 @@ fn a_signal_to_the_lesson_reaches_the_command() {
 }
 
 #[test]
-fn a_command_s_own_handler_gets_the_signal_once() {
+fn a_command_s_own_handler_gets_each_signal_once() {
     needs!(UserNamespaces);
-    let script = "trap 'echo got' TERM; echo ready; while :; do sleep 0.1; done";
+    let script = "n=0; trap 'n=$((n+1)); echo got $n' USR1; trap 'echo end; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
     let mut running = lesson().as_plain_user().args(["--", "sh", "-c", script]).spawn();
     assert_eq!(running.stdout_line(), "ready");
+    for number in 1..=3 {
+        running.signal(libc::SIGUSR1);
+        assert_eq!(running.stdout_line(), format!("got {number}"));
+        // One more would come now.
+        std::thread::sleep(Duration::from_millis(200));
+    }
     running.signal(libc::SIGTERM);
-    assert_eq!(running.stdout_line(), "got");
-    let command = inside(&running, "sh");
-    // SAFETY: kill(2) touches no memory; the process is a descendant of our own lesson.
-    assert_eq!(unsafe { libc::kill(command, libc::SIGKILL) }, 0);
     let output = running.wait();
-    assert_eq!((output.code, output.stdout.matches("got").count()), (Some(137), 1), "{output}");
+    assert_eq!((output.code, output.stdout.lines().last()), (Some(0), Some("end")), "{output}");
+}
+
+#[test]
+fn a_real_time_signal_is_passed_on_too() {
+    needs!(UserNamespaces);
+    let running = lesson().as_plain_user().args(["--", "sleep", "30"]).spawn();
+    inside(&running, "sleep");
+    let signal = libc::SIGRTMIN() + 3;
+    running.signal(signal);
+    assert_eq!(running.wait().code, Some(128 + signal));
+}
+
+#[test]
+fn a_parent_that_ignores_sigchld_does_not_make_it_hang() {
+    needs!(Root);
+    let script = format!("trap '' CHLD; exec {} -q -- sh -c 'exit 7'", env!("CARGO_BIN_EXE_ch01-pid"));
+    // dash refuses to ignore SIGCHLD; bash does not.
+    let output = Program::new("bash").args(["-c", &script]).run();
+    assert_eq!(output.code, Some(7), "{output}");
+}
+
+#[test]
+fn the_environment_of_the_host_s_user_is_not_in_init() {
+    needs!(Root);
+    let running = lesson().env("SECRET", "tok3n").args(["--", "sleep", "30"]).spawn();
+    let command = inside(&running, "sleep");
+    let environment = |pid: i32| fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let has_secret = |pid: i32| environment(pid).windows(5).any(|window| window == b"tok3n");
+    // The command on the host's own root keeps the user's environment; init needs none.
+    assert!(has_secret(command));
+    poll(LIMIT, || (!has_secret(children(running.pid())[0])).then_some(()));
 }
 
 #[test]

@@ -65,3 +65,60 @@ fn a_command_whose_output_is_a_pipe_gets_no_terminal() {
     let output = output.args(["--quiet", "--", "sh", "-c", "test -t 1 || echo no terminal"]).run();
     assert_eq!(output.stdout, "no terminal\n");
 }
+
+#[test]
+fn a_large_paste_neither_hangs_nor_loses_a_byte() {
+    needs!(UserNamespaces);
+    let mut running = lesson().args(["sh", "-c", "stty -echo; echo ready; head -c 200000 | cksum"]).spawn();
+    running.expect("ready", LIMIT);
+    let paste = "0123456789012345678901234567890123456789012345678\n".repeat(4000);
+    running.type_keys(&paste);
+    assert_eq!(running.wait().code, Some(0));
+}
+
+#[test]
+fn a_command_that_does_not_read_does_not_keep_the_lesson_from_ending() {
+    needs!(UserNamespaces);
+    let mut running = lesson().args(["sh", "-c", "echo ready; exec sleep 1"]).spawn();
+    running.expect("ready", LIMIT);
+    running.type_keys(&"0123456789\n".repeat(3000));
+    assert_eq!(running.wait().code, Some(0));
+}
+
+#[test]
+fn without_a_terminal_of_its_own_the_command_has_none_at_all() {
+    needs!(UserNamespaces);
+    // Standard output is a pipe, so the command gets no terminal; the user's must be out of its reach.
+    let script = format!(
+        "{} -q -- sh -c 'echo pwned > /dev/tty; echo status $?' | cat",
+        env!("CARGO_BIN_EXE_ch01-pid")
+    );
+    let output = Program::new("sh").pty().args(["-c", &script]).run();
+    assert!(output.stdout.contains("/dev/tty") && !output.stdout.contains("status 0"), "{output}");
+}
+
+#[test]
+fn ctrl_c_ends_the_lesson_at_every_step() {
+    needs!(UserNamespaces);
+    let mut steps = 0;
+    for enters in 0..12 {
+        let program = Program::new(env!("CARGO_BIN_EXE_ch01-pid")).as_plain_user().pty();
+        let mut running = program.args(["--step", "--", "sleep", "300"]).spawn();
+        for step in 1..=enters {
+            running.expect(&format!("{step:>3} "), LIMIT);
+            running.type_line("");
+        }
+        let next = running.expect("# ", LIMIT) + &running.expect("\r\n", LIMIT);
+        running.type_keys("\x03");
+        let output = running.wait();
+        assert!(
+            output.code == Some(130) || output.signal == Some(libc::SIGINT),
+            "after {enters} steps: {output}"
+        );
+        steps = enters;
+        if next.contains("execve") || output.stdout.contains("execve") {
+            break;
+        }
+    }
+    assert!(steps > 4, "it had steps: {steps}");
+}

@@ -4,7 +4,7 @@
 //! another. Manual page: [mount_setattr(2)](https://man7.org/linux/man-pages/man2/mount_setattr.2.html), Linux 5.12.
 
 use std::fmt;
-use std::ops::BitOr;
+use std::ops::{BitOr, Sub};
 
 use nix::mount::MsFlags;
 
@@ -24,7 +24,7 @@ impl Attributes {
     pub const NO_DEV: Attributes = Attributes(libc::MOUNT_ATTR_NODEV);
     /// No file can be executed.
     pub const NO_EXEC: Attributes = Attributes(libc::MOUNT_ATTR_NOEXEC);
-    /// Symbolic links are not followed (Linux 5.10).
+    /// Symbolic links are not followed (Linux 5.14).
     pub const NO_SYMLINK_FOLLOW: Attributes = Attributes(libc::MOUNT_ATTR_NOSYMFOLLOW);
     /// Times of access are not kept. The three kinds of access time exclude one another.
     pub const NO_ATIME: Attributes = Attributes(libc::MOUNT_ATTR_NOATIME);
@@ -32,6 +32,10 @@ impl Attributes {
     pub const STRICT_ATIME: Attributes = Attributes(libc::MOUNT_ATTR_STRICTATIME);
     /// Times of access are not kept for directories.
     pub const NO_DIR_ATIME: Attributes = Attributes(libc::MOUNT_ATTR_NODIRATIME);
+
+    /// The field that the kinds of access time share. To clear it gives relatime: kept, where the file has changed since or
+    /// a day has passed.
+    pub const ACCESS_TIME: Attributes = Attributes(libc::MOUNT_ATTR__ATIME);
 
     /// The bits, as mount_setattr(2) and fsmount(2) take them.
     pub fn bits(self) -> u64 {
@@ -41,6 +45,11 @@ impl Attributes {
     /// Whether all of `other` are in this set.
     pub fn contains(self, other: Attributes) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is in this set.
+    pub fn intersects(self, other: Attributes) -> bool {
+        self.0 & other.0 != 0
     }
 }
 // ANCHOR_END: attributes
@@ -68,6 +77,15 @@ impl Attributes {
     /// The same set as flags of mount(2).
     pub(crate) fn mount_flags(self) -> MsFlags {
         NAMES.iter().filter(|(attribute, ..)| self.contains(*attribute)).map(|(_, _, flag)| *flag).collect()
+    }
+}
+
+impl Sub for Attributes {
+    type Output = Attributes;
+
+    /// Those of this set that are not in `other`.
+    fn sub(self, other: Attributes) -> Attributes {
+        Attributes(self.0 & !other.0)
     }
 }
 

@@ -16,6 +16,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, makedev, mkdirat, mknodat};
 use nix::unistd::symlinkat;
 
+use crate::tree::Setting::Text;
 use crate::{Attributes, Root, Tree};
 
 // ANCHOR: lists
@@ -40,9 +41,9 @@ const LINKS: [(&str, &str); 5] = [
 ///
 /// Names the device or the mount that failed.
 pub fn mount(root: &Root) -> Result<()> {
-    let place = root.directory(Path::new("/dev"))?;
+    let place = root.mount_point(Path::new("/dev"))?;
     // No NO_DEV here: this is the one place where device files must work.
-    let options = [("mode", "755"), ("size", "65536k")];
+    let options = [Text("mode", "755"), Text("size", "65536k")];
     let tree = Tree::new("tmpfs", &options, Attributes::NO_SUID | Attributes::STRICT_ATIME)?;
     tree.attach(&place, Path::new("/dev"))?;
     // Everything else is made below the new mount's own descriptor: `place` is what it covers.
@@ -101,7 +102,7 @@ fn mount_pts(dev: &Root) -> Result<()> {
     let place = directory(dev, "pts", 0o755)?;
     let attributes = Attributes::NO_SUID | Attributes::NO_EXEC;
     // Group 5 is tty: programs such as write(1) rely on it. In a user namespace it may not exist; devpts says EINVAL.
-    let options = [("mode", "620"), ("ptmxmode", "666"), ("gid", "5")];
+    let options = [Text("mode", "620"), Text("ptmxmode", "666"), Text("gid", "5")];
     let tree = match Tree::new("devpts", &options, attributes) {
         Err(error) if error.root_cause().downcast_ref() == Some(&Errno::EINVAL) => {
             info!(target: "say", "No group 5 (tty) is mapped here, so terminals belong to their users' own group.");
@@ -116,7 +117,7 @@ fn mount_pts(dev: &Root) -> Result<()> {
 fn mount_shm(dev: &Root) -> Result<()> {
     let place = directory(dev, "shm", 0o1777)?;
     let attributes = Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;
-    let tree = Tree::new("tmpfs", &[("mode", "1777"), ("size", "65536k")], attributes)?;
+    let tree = Tree::new("tmpfs", &[Text("mode", "1777"), Text("size", "65536k")], attributes)?;
     tree.attach(&place, Path::new("/dev/shm"))
 }
 // ANCHOR_END: pts

@@ -13,12 +13,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 
-use crate::Attributes;
+use crate::{Attributes, Propagation};
 
-/// What is still to be done once the mount is attached.
+/// A [`Change`](crate::tree::Change) that is still to be made once the mount is attached.
 #[derive(Debug)]
 pub(crate) struct Late {
-    pub(crate) attributes: Attributes,
+    pub(crate) set: Attributes,
+    pub(crate) clear: Attributes,
+    pub(crate) propagation: Option<Propagation>,
     pub(crate) recursive: bool,
 }
 
@@ -31,32 +33,29 @@ struct Line {
 }
 
 impl Late {
-    /// Adds the attributes to the attached mount whose root is `mount`, and to those below it if that was asked for.
-    pub(crate) fn add_to(&self, mount: BorrowedFd) -> Result<()> {
+    /// Makes the change to the attached mount whose root is `mount`, and to those below it if that was asked for.
+    pub(crate) fn apply_to(&self, mount: BorrowedFd) -> Result<()> {
         let table = read_table()?;
         let mut mounts = vec![mount_id(mount)?];
         for index in 0.. {
             let Some(id) = mounts.get(index).copied() else { break };
-            let line = table
-                .iter()
-                .find(|line| line.id == id)
-                .context("the mount is not in /proc/self/mountinfo")?;
-            self.remount(line)?;
-            if self.recursive {
-                mounts.extend(
-                    table.iter().filter(|line| line.parent == id && line.id != id).map(|line| line.id),
-                );
-            }
+            let line = table.iter().find(|line| line.id == id);
+            self.remount(line.context("the mount is not in /proc/self/mountinfo")?)?;
+            let is_below = |line: &&Line| self.recursive && line.parent == id && line.id != id;
+            mounts.extend(table.iter().filter(is_below).map(|line| line.id));
         }
         Ok(())
     }
 
     fn remount(&self, line: &Line) -> Result<()> {
-        let kept = Attributes::from_options(&line.options);
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | (self.attributes | kept).mount_flags();
-        mount(None::<&str>, &line.point, None::<&str>, flags, None::<&str>).with_context(|| {
-            format!("mount {:?} with MS_REMOUNT | MS_BIND (+{})", line.point, self.attributes)
-        })
+        let attributes = (Attributes::from_options(&line.options) - self.clear) | self.set;
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | attributes.mount_flags();
+        let propagation = self.propagation.map(|propagation| propagation.flag().0);
+        for flags in [Some(flags), propagation].into_iter().flatten() {
+            mount(None::<&str>, &line.point, None::<&str>, flags, None::<&str>)
+                .with_context(|| format!("mount {:?} with {flags:?}", line.point))?;
+        }
+        Ok(())
     }
 }
 

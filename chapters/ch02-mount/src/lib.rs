@@ -17,6 +17,7 @@
 
 pub mod attributes;
 pub mod dev;
+mod filesystem;
 mod late;
 pub mod mask;
 pub mod pivot;
@@ -30,5 +31,5 @@ pub mod volume;
 pub use attributes::Attributes;
 pub use propagation::Propagation;
 pub use resolve::Root;
-pub use tree::Tree;
+pub use tree::{Change, Setting, Tree};
 pub use volume::Volume;

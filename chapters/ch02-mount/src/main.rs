@@ -73,7 +73,6 @@ fn run(lesson: &Lesson, arguments: &Arguments, root: &Path) -> Result<u8> {
     info!(target: "say", "Make a process with a mount table and a PID namespace of its own.");
     let host = Identity::of("/")?;
     info!(target: "kernel", "outside, / is {host}");
-    let signals = Signals::forwarded()?;
     let socket = if is_interactive() {
         Some(UnixStream::pair().context("socketpair for the terminal")?)
     } else {
@@ -96,6 +95,8 @@ fn run(lesson: &Lesson, arguments: &Arguments, root: &Path) -> Result<u8> {
         })?;
 
     let child = held.release()?;
+    // Only now: until here a signal ends this process, and the child and all that it made die with it.
+    let signals = Signals::forwarded()?;
     let master = socket.map(|(socket, _)| receive_master(socket.as_fd())).transpose()?;
     attend(child, &signals, master)
 }
@@ -110,13 +111,13 @@ fn build_root(path: &Path, arguments: &Arguments) -> Result<()> {
 
     info!(target: "say", "Put a root together.");
     let root = pivot::make_mount_point(path)?;
-    proc::mount(&root)?;
-    sysfs::mount(&root)?;
+    let proc = proc::mount(&root)?;
+    let sys = sysfs::mount(&root)?;
     dev::mount(&root)?;
     for volume in &arguments.volume {
         volume.attach(&volume.take()?, &root)?;
     }
-    mask::apply_defaults(&root)?;
+    mask::apply_defaults(&proc, &sys)?;
 
     info!(target: "say", "Let it take the old root's place.");
     pivot::pivot(&root)?;

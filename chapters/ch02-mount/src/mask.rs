@@ -14,39 +14,35 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{SFlag, fstat, makedev};
 
 use crate::resolve::refusal;
+use crate::tree::Setting::Text;
 use crate::{Attributes, Root, Tree};
 
 // ANCHOR: lists
-/// The paths that Docker masks by default, without those of single processors.
-pub const MASKED: [&str; 11] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
+/// What Docker masks by default in /proc.
+pub const MASKED_IN_PROC: [&str; 9] =
+    ["acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list"];
 
-/// The paths that Docker makes read-only by default.
-pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// What Docker masks by default in /sys, without the files of single processors.
+pub const MASKED_IN_SYS: [&str; 2] = ["devices/virtual/powercap", "firmware"];
+
+/// What Docker makes read-only by default in /proc. /sys is read-only as a whole.
+pub const READ_ONLY_IN_PROC: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 // ANCHOR_END: lists
 
 // ANCHOR: defaults
-/// Masks and guards what Docker does by default, in /proc and /sys inside `root`.
+/// Masks and guards what Docker does by default, in the mounted `proc` and `sys`.
+///
+/// They are given as mounts, not looked up as `/proc` and `/sys`: those paths belong to the container's files.
 ///
 /// # Errors
 ///
 /// Names the path.
-pub fn apply_defaults(root: &Root) -> Result<()> {
+pub fn apply_defaults(proc: &Root, sys: &Root) -> Result<()> {
     info!(target: "syscall", "move_mount(cover, \"/proc/kcore\") ...  over each path that tells of the host, where it exists");
-    MASKED.iter().try_for_each(|path| mask(root, Path::new(path)))?;
+    MASKED_IN_PROC.iter().try_for_each(|path| mask(proc, Path::new(path)))?;
+    MASKED_IN_SYS.iter().try_for_each(|path| mask(sys, Path::new(path)))?;
     info!(target: "syscall", "mount_setattr(\"/proc/sys\", +ro) ...  for each path that changes the host, where it exists");
-    READ_ONLY.iter().try_for_each(|path| read_only(root, Path::new(path)))
+    READ_ONLY_IN_PROC.iter().try_for_each(|path| read_only(proc, Path::new(path)))
 }
 // ANCHOR_END: defaults
 
@@ -64,7 +60,12 @@ pub fn mask(root: &Root, path: &Path) -> Result<()> {
     let status = fstat(&place).with_context(|| format!("stat {path:?}"))?;
     let is_directory = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
     let cover = if is_directory {
-        Tree::new_at(Level::Debug, "tmpfs", &[("mode", "755"), ("nr_inodes", "1")], Attributes::READ_ONLY)?
+        Tree::new_at(
+            Level::Debug,
+            "tmpfs",
+            &[Text("mode", "755"), Text("nr_inodes", "1")],
+            Attributes::READ_ONLY,
+        )?
     } else {
         null_device()?
     };

@@ -12,12 +12,12 @@ use anyhow::{Context, Result, anyhow};
 use log::info;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd;
 
-use crate::tree::add_attributes;
-use crate::{Attributes, Root, Tree};
+use crate::tree::change_mount;
+use crate::{Attributes, Change, Root, Tree};
 
 // ANCHOR: make_mount_point
 /// Makes the directory `root` the root of a mount, which pivot_root(2) asks for: it is bound onto itself, and what is mounted
@@ -56,6 +56,12 @@ pub fn pivot(root: &Root) -> Result<()> {
         anyhow!(errno).context(format!("pivot_root to the new root ({hint})"))
     })?;
 
+    // A mount of the old root that is shared would pass its end on to the host, where its copy would go too.
+    info!(target: "syscall", "mount(NULL, \".\", NULL, MS_REC | MS_SLAVE, NULL)  the host must not hear of what comes next");
+    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    mount(None::<&str>, ".", None::<&str>, slave, None::<&str>)
+        .context("mount the old root with MS_REC | MS_SLAVE")?;
+
     // Detached, since it is busy: it has mounts below it, and every process's old directories. Nobody can reach it any more.
     info!(target: "syscall", "umount2(\".\", MNT_DETACH)  the old root, which lies on top: the host's files are gone");
     umount2(".", MntFlags::MNT_DETACH).context("umount2 of the old root")?;
@@ -75,17 +81,10 @@ pub fn make_root_read_only() -> Result<()> {
     info!(target: "syscall", "mount_setattr(\"/\", +ro)  the root file system can't be changed any more");
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open("/", flags, Mode::empty()).context("open \"/\"")?;
-    match add_attributes(root.as_fd(), Attributes::READ_ONLY, false) {
-        Err(Errno::ENOSYS) => remount_read_only(),
+    let change = Change { set: Attributes::READ_ONLY, ..Change::default() };
+    match change_mount(root.as_fd(), change, false) {
+        Err(Errno::ENOSYS) => change.late(false).apply_to(root.as_fd()),
         result => result.context("mount_setattr \"/\" (+ro)"),
     }
 }
 // ANCHOR_END: read_only_root
-
-/// For kernels before 5.12.
-fn remount_read_only() -> Result<()> {
-    use nix::mount::{MsFlags, mount};
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
-        .context("mount \"/\" with MS_REMOUNT | MS_BIND | MS_RDONLY")
-}

@@ -11,18 +11,19 @@ use anyhow::{Context, Result};
 use crate::{Attributes, Root, Tree};
 
 // ANCHOR: proc
-/// Mounts a new procfs at /proc inside `root`. To be called in the new PID namespace.
+/// Mounts a new procfs at /proc inside `root`, and returns it. To be called in the new PID namespace.
 ///
 /// # Errors
 ///
 /// EPERM in a user namespace where the host's own /proc is masked, as in a container of Docker's: the kernel does
 /// not show there what was hidden from us here.
-pub fn mount(root: &Root) -> Result<()> {
-    let place = root.directory(Path::new("/proc"))?;
+pub fn mount(root: &Root) -> Result<Root> {
+    let place = root.mount_point(Path::new("/proc"))?;
     let attributes = Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;
     let tree = Tree::new("proc", &[], attributes).context(
         "a new /proc (EPERM means that this machine's own /proc is masked, as in a container: the kernel will not unmask it)",
     )?;
-    tree.attach(&place, Path::new("/proc"))
+    tree.attach(&place, Path::new("/proc"))?;
+    Ok(Root::from(tree))
 }
 // ANCHOR_END: proc

@@ -30,12 +30,7 @@ pub enum Propagation {
 ///
 /// Names `path`. EINVAL: `path` is no mount point.
 pub fn set(path: &Path, propagation: Propagation, recursive: bool) -> Result<()> {
-    let (flag, name) = match propagation {
-        Propagation::Private => (MsFlags::MS_PRIVATE, "MS_PRIVATE"),
-        Propagation::Slave => (MsFlags::MS_SLAVE, "MS_SLAVE"),
-        Propagation::Shared => (MsFlags::MS_SHARED, "MS_SHARED"),
-        Propagation::Unbindable => (MsFlags::MS_UNBINDABLE, "MS_UNBINDABLE"),
-    };
+    let (flag, name) = propagation.flag();
     let (extent, how) = if recursive { (MsFlags::MS_REC, "MS_REC | ") } else { (MsFlags::empty(), "") };
     info!(target: "syscall", "mount(NULL, {path:?}, NULL, {how}{name}, NULL)  {}", propagation.meaning());
     // The new mount API says the same by mount_setattr(2). This form works since Linux 2.6.15.
@@ -45,6 +40,16 @@ pub fn set(path: &Path, propagation: Propagation, recursive: bool) -> Result<()>
 // ANCHOR_END: propagation
 
 impl Propagation {
+    /// The flag of mount(2), which is also the value of `mount_attr.propagation`, and its name.
+    pub(crate) fn flag(self) -> (MsFlags, &'static str) {
+        match self {
+            Propagation::Private => (MsFlags::MS_PRIVATE, "MS_PRIVATE"),
+            Propagation::Slave => (MsFlags::MS_SLAVE, "MS_SLAVE"),
+            Propagation::Shared => (MsFlags::MS_SHARED, "MS_SHARED"),
+            Propagation::Unbindable => (MsFlags::MS_UNBINDABLE, "MS_UNBINDABLE"),
+        }
+    }
+
     fn meaning(self) -> &'static str {
         match self {
             Propagation::Private => "what is mounted from here on stays in this namespace",

@@ -41,8 +41,12 @@ impl Root {
     ///
     /// openat2(2)'s errno, bare, for callers that go on after ENOENT.
     pub fn find(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+        self.resolve(path, flags, ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    }
+
+    fn resolve(&self, path: &Path, flags: OFlag, resolve: ResolveFlag) -> Result<OwnedFd, Errno> {
+        let how =
+            OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT | resolve);
         loop {
             match openat2(&self.0, path, how) {
                 // A rename or a mount somewhere raced with a `..`: the kernel was not sure, and wants to be asked again.
@@ -62,19 +66,39 @@ impl Root {
     ///
     /// Names the component. EEXIST: it is a symbolic link that leads nowhere.
     pub fn directory(&self, path: &Path) -> Result<OwnedFd> {
+        self.walk(path, ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    }
+
+    /// As [`Root::directory`], where no symbolic link may be on the way: for /proc, /sys and /dev, on which others rely. With
+    /// `/proc` a link to `/`, the new procfs would cover the root, and no mask would find its path.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Root::directory`]; ELOOP: a component is a symbolic link.
+    pub fn mount_point(&self, path: &Path) -> Result<OwnedFd> {
+        self.walk(path, ResolveFlag::RESOLVE_NO_SYMLINKS)
+    }
+
+    fn walk(&self, path: &Path, resolve: ResolveFlag) -> Result<OwnedFd> {
+        let open =
+            |path: &Path| self.resolve(path, O_PATH_DIRECTORY, resolve).map_err(|errno| refusal(errno, path));
+        let is_missing = |error: &anyhow::Error| error.downcast_ref() == Some(&Errno::ENOENT);
         let mut so_far = PathBuf::from("/");
-        let mut directory = self.find(&so_far, O_PATH_DIRECTORY).map_err(|errno| refusal(errno, &so_far))?;
+        let mut directory = open(&so_far)?;
         for component in path.components() {
             so_far.push(component);
-            directory = match (self.find(&so_far, O_PATH_DIRECTORY), component) {
-                (Err(Errno::ENOENT), Component::Normal(name)) => {
-                    mkdirat(&directory, name, Mode::from_bits_truncate(0o755))
-                        .with_context(|| format!("mkdir {so_far:?} in the root file system"))?;
-                    self.find(&so_far, O_PATH_DIRECTORY)
+            directory = match (open(&so_far), component) {
+                (Err(error), Component::Normal(name)) if is_missing(&error) => {
+                    let made = mkdirat(&directory, name, Mode::from_bits_truncate(0o755));
+                    // EEXIST: somebody else has made it meanwhile; or it is a link that leads nowhere.
+                    let made_now = open(&so_far);
+                    if made_now.is_err() {
+                        made.with_context(|| format!("mkdir {so_far:?} in the root file system"))?;
+                    }
+                    made_now?
                 }
-                (result, _) => result,
-            }
-            .map_err(|errno| refusal(errno, &so_far))?;
+                (result, _) => result?,
+            };
         }
         Ok(directory)
     }
@@ -96,7 +120,10 @@ impl Root {
         let (parent, name) = (path.parent().ok_or_else(no_name)?, path.file_name().ok_or_else(no_name)?);
         let directory = self.directory(parent)?;
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
-        openat(&directory, name, flags, Mode::from_bits_truncate(0o644))
+        let made = openat(&directory, name, flags, Mode::from_bits_truncate(0o644));
+        // EEXIST: as above.
+        self.find(path, OFlag::O_PATH)
+            .or(made)
             .with_context(|| format!("make the file {path:?} in the root file system"))
     }
 }
@@ -108,7 +135,7 @@ const O_PATH_DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 pub(crate) fn refusal(errno: Errno, path: &Path) -> anyhow::Error {
     let hint = match errno {
         Errno::ENOSYS => " (it needs Linux 5.6; without it no path in a hostile root can be trusted)",
-        Errno::ELOOP => " (a loop of symbolic links, or one of procfs that leads out of the root)",
+        Errno::ELOOP => " (a symbolic link where none may be, or a loop of them)",
         _ => "",
     };
     anyhow!(errno).context(format!("openat2 {path:?} in the root file system{hint}"))

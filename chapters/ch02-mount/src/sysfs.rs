@@ -6,30 +6,34 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use log::info;
 use nix::errno::Errno;
+use nix::sys::statfs::{SYSFS_MAGIC, fstatfs};
 
 use crate::{Attributes, Root, Tree};
 
 // ANCHOR: sysfs
-/// Mounts /sys inside `root`, read-only.
+/// Mounts /sys inside `root`, read-only, and returns it.
 ///
 /// # Errors
 ///
 /// The errno of the new mount, or of the bind where a new one is refused.
-pub fn mount(root: &Root) -> Result<()> {
-    let place = root.directory(Path::new("/sys"))?;
+pub fn mount(root: &Root) -> Result<Root> {
+    let place = root.mount_point(Path::new("/sys"))?;
     let guarded = Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;
     let tree = match Tree::new("sysfs", &[], guarded) {
         Err(error) if error.root_cause().downcast_ref() == Some(&Errno::EPERM) => {
             info!(target: "say", "A new /sys needs a network namespace of our own, so the host's is bound, read-only.");
             let mut host = Tree::copy(Path::new("/sys"), true)?;
+            let kind = fstatfs(&host).context("statfs \"/sys\"")?.filesystem_type();
+            ensure!(kind == SYSFS_MAGIC, "\"/sys\" of the host is no sysfs");
             host.add(guarded, true)?;
             host
         }
         result => result.context("a new /sys")?,
     };
-    tree.attach(&place, Path::new("/sys"))
+    tree.attach(&place, Path::new("/sys"))?;
+    Ok(Root::from(tree))
 }
 // ANCHOR_END: sysfs

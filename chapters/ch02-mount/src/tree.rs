@@ -7,6 +7,7 @@
 //! writable for an instant, and the place of attachment is a descriptor, which no symbolic link can move.
 
 use std::ffi::CString;
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -15,8 +16,8 @@ use log::{Level, log};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 
-use crate::Attributes;
 use crate::late::Late;
+use crate::{Attributes, Propagation, filesystem};
 
 // ANCHOR: tree
 /// A mount that is not attached yet, or just has been.
@@ -67,60 +68,95 @@ impl Tree {
 // ANCHOR_END: copy
 
 // ANCHOR: new
+/// One setting of a new file system: fsconfig(2).
+#[derive(Clone, Copy, Debug)]
+pub enum Setting<'a> {
+    /// A word alone, such as `noswap`.
+    Flag(&'a str),
+    /// A key and its value, of at most 255 bytes, such as `mode` and `755`.
+    Text(&'a str, &'a str),
+    /// A key and an open file.
+    Descriptor(&'a str, BorrowedFd<'a>),
+}
+
 impl Tree {
-    /// A new file system of the kind `kind` (`proc`, `tmpfs`...), with `options` such as `("mode", "755")`.
+    /// A new file system of the kind `kind` (`proc`, `tmpfs`...). Without a setting `source`, that is the kind too: what the
+    /// mount table shows where no device is mounted.
     ///
     /// # Errors
     ///
-    /// Names the file system and the option that was refused; ENODEV where this kernel does not have the file system.
-    pub fn new(kind: &str, options: &[(&str, &str)], attributes: Attributes) -> Result<Tree> {
-        Tree::new_at(Level::Info, kind, options, attributes)
+    /// Names the file system, the setting that was refused, and what the kernel says of it; ENODEV where this kernel does not
+    /// have the file system.
+    pub fn new(kind: &str, settings: &[Setting], attributes: Attributes) -> Result<Tree> {
+        Tree::new_at(Level::Info, kind, settings, attributes)
     }
 
     pub(crate) fn new_at(
         level: Level,
         kind: &str,
-        options: &[(&str, &str)],
+        settings: &[Setting],
         attributes: Attributes,
     ) -> Result<Tree> {
-        let shown: Vec<String> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        log!(target: "syscall", level, "fsopen({kind:?}), fsconfig({}), fsmount({attributes})  a new {kind}, not attached yet",
-            shown.join(","));
+        let shown: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        let shown = shown.join(",");
+        log!(target: "syscall", level, "fsopen({kind:?}), fsconfig({shown}), fsmount({attributes})  a new {kind}, not attached yet");
 
-        let context = open_filesystem(kind).with_context(|| format!("fsopen {kind:?}"))?;
-        for (key, value) in [("source", kind)].iter().chain(options) {
-            let option = || format!("fsconfig of the option {key}={value} of {kind:?}");
-            configure(&context, libc::FSCONFIG_SET_STRING, key, value).with_context(option)?;
+        let context = filesystem::Context::open(kind)?;
+        if !settings.iter().any(|setting| matches!(setting, Setting::Text("source", _))) {
+            context.set(Setting::Text("source", kind))?;
         }
-        configure(&context, libc::FSCONFIG_CMD_CREATE, "", "")
-            .with_context(|| format!("make the {kind:?}"))?;
-
-        let (context, bits) = (context.as_raw_fd(), attributes.bits() as u32);
-        // SAFETY: the call takes numbers only.
-        let mount = unsafe { libc::syscall(libc::SYS_fsmount, context, libc::FSMOUNT_CLOEXEC, bits) };
-        let mount = descriptor(mount).with_context(|| format!("fsmount {kind:?}"))?;
+        settings.iter().try_for_each(|setting| context.set(*setting))?;
+        let mount = context.mount(attributes)?;
         Ok(Tree { mount, name: kind.into(), late: None, level })
     }
 }
 // ANCHOR_END: new
 
-// ANCHOR: attach
+// ANCHOR: change
+/// What mount_setattr(2) can change of a mount.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change<'a> {
+    /// Attributes to add.
+    pub set: Attributes,
+    /// Attributes to take away, before the others are added.
+    pub clear: Attributes,
+    /// The new propagation.
+    pub propagation: Option<Propagation>,
+    /// A user namespace by whose maps the owners of files are shown (an *id-mapped mount*, Linux 5.12).
+    pub id_map: Option<BorrowedFd<'a>>,
+}
+
 impl Tree {
     /// Adds `attributes` to this mount, and with `recursive` to those below it.
     ///
     /// # Errors
     ///
-    /// mount_setattr(2)'s errno. On a kernel before 5.12 the mounts get them when they are attached.
+    /// As for [`Tree::change`].
     pub fn add(&mut self, attributes: Attributes, recursive: bool) -> Result<()> {
-        log!(target: "syscall", self.level, "mount_setattr({:?}, +{attributes})  before anybody can reach it", self.name);
-        match add_attributes(self.mount.as_fd(), attributes, recursive) {
-            Err(Errno::ENOSYS) => self.late = Some(Late { attributes, recursive }),
-            result => result.with_context(|| format!("mount_setattr {:?} (+{attributes})", self.name))?,
+        self.change(Change { set: attributes, ..Change::default() }, recursive)
+    }
+
+    /// Changes this mount, and with `recursive` those below it.
+    ///
+    /// # Errors
+    ///
+    /// mount_setattr(2)'s errno. On a kernel before 5.12 the change is made when the mount is attached; an id map is refused
+    /// there with ENOSYS.
+    pub fn change(&mut self, change: Change, recursive: bool) -> Result<()> {
+        log!(target: "syscall", self.level, "mount_setattr({:?}, {change})  before anybody can reach it", self.name);
+        match change_mount(self.mount.as_fd(), change, recursive) {
+            Err(Errno::ENOSYS) if change.id_map.is_none() => self.late = Some(change.late(recursive)),
+            result => result.with_context(|| format!("mount_setattr {:?} ({change})", self.name))?,
         }
         Ok(())
     }
+}
+// ANCHOR_END: change
 
-    /// Attaches the mount on top of `place`, which is open: a directory, or a file where the mount is of a file.
+// ANCHOR: attach
+impl Tree {
+    /// Attaches the mount on top of `place`, which is open: a directory, or a file where the mount is of a file. `shown` is the
+    /// place's path for messages.
     ///
     /// # Errors
     ///
@@ -134,7 +170,7 @@ impl Tree {
         Errno::result(result).with_context(|| format!("move_mount {:?} to {shown:?}", self.name))?;
         match &self.late {
             None => Ok(()),
-            Some(late) => late.add_to(self.mount.as_fd()).with_context(|| format!("the mount {shown:?}")),
+            Some(late) => late.apply_to(self.mount.as_fd()).with_context(|| format!("the mount {shown:?}")),
         }
     }
 }
@@ -153,50 +189,53 @@ impl From<Tree> for OwnedFd {
     }
 }
 
-// ANCHOR: add_attributes
-/// Adds `attributes` to the mount whose root is `mount`: mount_setattr(2).
-pub(crate) fn add_attributes(
-    mount: BorrowedFd,
-    attributes: Attributes,
-    recursive: bool,
-) -> Result<(), Errno> {
-    // The kinds of access time are one field of three values, not flags: the field is cleared first.
-    let access_time = Attributes::NO_ATIME | Attributes::STRICT_ATIME;
-    let clear = if attributes.bits() & access_time.bits() != 0 { libc::MOUNT_ATTR__ATIME } else { 0 };
-    let change =
-        libc::mount_attr { attr_set: attributes.bits(), attr_clr: clear, propagation: 0, userns_fd: 0 };
+// ANCHOR: change_mount
+/// Changes the mount whose root is `mount`: mount_setattr(2).
+pub(crate) fn change_mount(mount: BorrowedFd, change: Change, recursive: bool) -> Result<(), Errno> {
+    // The kinds of access time are one field of three values, not flags: the field is cleared before one is set.
+    let access_time = Attributes::ACCESS_TIME;
+    let clear = if change.set.intersects(access_time) { change.clear | access_time } else { change.clear };
+    let id_map = if change.id_map.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 };
+    let attributes = libc::mount_attr {
+        attr_set: change.set.bits() | id_map,
+        attr_clr: clear.bits(),
+        propagation: change.propagation.map_or(0, |propagation| propagation.flag().0.bits()),
+        userns_fd: change.id_map.map_or(0, |namespace| namespace.as_raw_fd() as u64),
+    };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let (mount, empty, size) = (mount.as_raw_fd(), c"".as_ptr(), size_of::<libc::mount_attr>());
     // SAFETY: the path is a static C string; the structure lives through the call, and its size is told.
     let result =
-        unsafe { libc::syscall(libc::SYS_mount_setattr, mount, empty, flags, &raw const change, size) };
+        unsafe { libc::syscall(libc::SYS_mount_setattr, mount, empty, flags, &raw const attributes, size) };
     Errno::result(result).map(drop)
 }
-// ANCHOR_END: add_attributes
+// ANCHOR_END: change_mount
 
-fn open_filesystem(kind: &str) -> Result<OwnedFd> {
-    let kind = c_string(kind.as_bytes())?;
-    // SAFETY: the name is a C string that lives through the call.
-    descriptor(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC) })
+impl Change<'_> {
+    /// The same for a kernel that has no mount_setattr(2).
+    pub(crate) fn late(self, recursive: bool) -> Late {
+        Late { set: self.set, clear: self.clear, propagation: self.propagation, recursive }
+    }
 }
 
-fn configure(context: &OwnedFd, command: libc::fsconfig_command, key: &str, value: &str) -> Result<()> {
-    let (key, value) = (c_string(key.as_bytes())?, c_string(value.as_bytes())?);
-    let is_option = command == libc::FSCONFIG_SET_STRING;
-    let pointer = |text: &CString| if is_option { text.as_ptr() } else { std::ptr::null() };
-    let (context, key, value) = (context.as_raw_fd(), pointer(&key), pointer(&value));
-    // SAFETY: both pointers are null or C strings that live through the call.
-    let result = unsafe { libc::syscall(libc::SYS_fsconfig, context, command, key, value, 0) };
-    Errno::result(result)?;
-    Ok(())
+impl fmt::Display for Change<'_> {
+    /// As in `-noexec +ro,nosuid`.
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let mut words = Vec::new();
+        words.extend((self.clear != Attributes::NONE).then(|| format!("-{}", self.clear)));
+        words.extend((self.set != Attributes::NONE).then(|| format!("+{}", self.set)));
+        words.extend(self.propagation.map(|propagation| propagation.flag().1.to_string()));
+        words.extend(self.id_map.map(|_| "id-mapped".to_string()));
+        formatter.write_str(&words.join(" "))
+    }
 }
 
-fn c_string(bytes: &[u8]) -> Result<CString> {
+pub(crate) fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).map_err(|_| anyhow!(Errno::EINVAL).context("a name has a NUL byte in it"))
 }
 
 /// Takes the descriptor that a raw system call has returned.
-fn descriptor(result: libc::c_long) -> Result<OwnedFd> {
+pub(crate) fn descriptor(result: libc::c_long) -> Result<OwnedFd, Errno> {
     let raw = Errno::result(result)?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })

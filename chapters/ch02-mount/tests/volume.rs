@@ -91,6 +91,22 @@ fn a_kernel_without_mount_setattr_makes_volumes_and_the_root_read_only_too() {
 }
 
 #[test]
+fn a_kernel_without_mount_setattr_drops_no_attribute_that_the_root_has() {
+    needs!(Root);
+    let (sandbox, directory) = (Sandbox::new(), tempfile::tempdir().unwrap());
+    let root = directory.path().display();
+    let script = format!(
+        "mount -t tmpfs -o nosuid,nodev x {root} && cp -a {}/. {root}/ &&
+         {LESSON} -q --read-only --rootfs {root} -- grep ' / / ' /proc/self/mountinfo; umount {root}",
+        rootfs_builder::default_root().unwrap().display()
+    );
+    let program = Program::new("sh").args(["-c", &script]).in_sandbox(&sandbox);
+    let output = program.deny(libc::SYS_mount_setattr, Errno::ENOSYS).run();
+    assert!(output.stdout.contains(" ro,nosuid,nodev,"), "{output}");
+    sandbox.check();
+}
+
+#[test]
 fn a_masked_proc_is_named_as_the_reason_why_a_new_one_is_refused() {
     needs!(Root, UserNamespaces);
     let sandbox = Sandbox::new();

@@ -7,7 +7,6 @@ use ch01_pid::{Spawn, init};
 use lesson::Lesson;
 use log::info;
 use nix::sched::CloneFlags;
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::{children, status_line, wait_for};
@@ -21,7 +20,7 @@ pub fn of_init(lesson: &Lesson) -> Result<()> {
     let mut child = held.start(|report| init(report, command))?.release()?;
     let sleep = wait_for("sleep", || Ok(children(child.pid())?.into_iter().find(|pid| is_asleep(*pid))))?;
     info!(target: "kernel", "before: /proc/{sleep}/status says State: {}", status_line(sleep, "State")?);
-    child.signal(Signal::SIGKILL)?;
+    child.signal(libc::SIGKILL)?;
     child.wait()?;
     let exists = std::path::Path::new(&format!("/proc/{sleep}")).exists();
     info!(target: "kernel", "after: /proc/{sleep} exists: {exists}");

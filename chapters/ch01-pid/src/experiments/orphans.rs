@@ -2,6 +2,7 @@
 //! Who waits for a process whose parent has died?
 
 use std::convert::Infallible;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use ch00_chroot::exec;
@@ -11,7 +12,7 @@ use ch01_pid::{Spawn, init};
 use lesson::Lesson;
 use log::{LevelFilter, info};
 use nix::sched::CloneFlags;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::{children, status_line, wait_for};
@@ -57,7 +58,7 @@ pub fn without_init(lesson: &Lesson) -> Result<()> {
     };
     let states = wait_for("two zombies", zombies)?;
     info!(target: "kernel", "children of PID 1, after they have ended: State: {}", states.join(", State: "));
-    child.signal(Signal::SIGKILL)?;
+    child.signal(libc::SIGKILL)?;
     child.wait()?;
     Ok(())
 }
@@ -71,18 +72,21 @@ pub fn with_init(lesson: &Lesson) -> Result<()> {
         Spawn::new().namespaces(CloneFlags::CLONE_NEWPID).keep(lesson.descriptors()).dies_with_parent();
     let held = held.start(|report| {
         init(report, || {
-            make_orphan("0.5")?;
+            make_orphan("60")?;
             sleep("60")
         })
     })?;
     let mut child = held.release()?;
-    let adopted = || Ok(Some(children(child.pid())?).filter(|children| children.len() == 2));
-    let orphan =
-        wait_for("the orphan", adopted)?.into_iter().max().context("two processes, and none is the last")?;
+    // The command is process 2 of the namespace, so the other child of init is the orphan.
+    let is_orphan = |pid: &Pid| pid_inside(*pid).is_ok_and(|pid| pid != "2");
+    let orphan = wait_for("the orphan", || Ok(children(child.pid())?.into_iter().find(is_orphan)))?;
     info!(target: "kernel", "the orphan's parent is now PID {} of its namespace", pid_inside(child.pid())?);
-    wait_for("the orphan's end", || Ok((children(child.pid())?.len() == 1).then_some(())))?;
-    info!(target: "kernel", "/proc/{orphan} exists: {}", std::path::Path::new(&format!("/proc/{orphan}")).exists());
-    child.signal(Signal::SIGKILL)?;
+    kill(orphan, Signal::SIGKILL).context("kill the orphan")?;
+    let file = format!("/proc/{orphan}");
+    let exists = || Path::new(&file).exists();
+    wait_for("init to reap the orphan", || Ok((!exists()).then_some(())))?;
+    info!(target: "kernel", "after its end: {file} exists: {}", exists());
+    child.signal(libc::SIGKILL)?;
     child.wait()?;
     Ok(())
 }

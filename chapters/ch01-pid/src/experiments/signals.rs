@@ -33,7 +33,7 @@ pub fn without_init(lesson: &Lesson) -> Result<()> {
     let sent = || Ok(children(child.pid())?.iter().find(|pid| is_zombie(**pid)).copied());
     wait_for("the signal from inside", sent)?;
     info!(target: "kernel", "after SIGTERM from inside: State: {}", status_line(child.pid(), "State")?);
-    child.signal(Signal::SIGTERM)?;
+    child.signal(libc::SIGTERM)?;
     std::thread::sleep(Duration::from_millis(100));
     info!(target: "kernel", "after SIGTERM from outside: State: {}", status_line(child.pid(), "State")?);
     end(&mut child, Signal::SIGKILL)
@@ -69,7 +69,7 @@ pub fn with_init(lesson: &Lesson) -> Result<()> {
 // ANCHOR: end
 /// Sends `signal` from outside, and shows how the process ended.
 fn end(child: &mut Child, signal: Signal) -> Result<()> {
-    child.signal(signal)?;
+    child.signal(signal as i32)?;
     let status = child.wait()?;
     info!(target: "kernel", "after {signal} from outside: gone, with status {status} (128 + {})", signal as i32);
     Ok(())

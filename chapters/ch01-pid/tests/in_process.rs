@@ -1,0 +1,120 @@
+//! Claims about the library that no lesson shows. `spawn` needs a process with a single thread, so this file is a program of
+//! its own instead of tests of libtest's; it reports as they do.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use ch01_pid::spawn::exit_now;
+use ch01_pid::{Spawn, exit_code};
+use nix::sched::CloneFlags;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use testing::{poll, process};
+
+const TESTS: [(&str, fn()); 6] = [
+    ("a_panic_of_the_child_is_an_error_of_the_parent", a_panic_of_the_child_is_an_error_of_the_parent),
+    ("a_child_that_is_not_released_is_killed_and_reaped", a_child_that_is_not_released_is_killed_and_reaped),
+    ("a_child_that_is_detached_lives_on", a_child_that_is_detached_lives_on),
+    ("flags_that_share_memory_are_refused", flags_that_share_memory_are_refused),
+    ("an_errno_of_the_child_keeps_its_place_at_the_end_of_the_chain", an_errno_keeps_its_place),
+    ("a_status_is_not_lost_where_sigchld_was_ignored", a_status_is_not_lost_where_sigchld_was_ignored),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
+        return;
+    }
+    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
+    let chosen = TESTS.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
+    let chosen: Vec<_> = chosen.collect();
+    println!("\nrunning {} tests", chosen.len());
+    let mut failed = 0;
+    for (name, test) in &chosen {
+        let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += usize::from(!passed);
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    let (passed, filtered) = (chosen.len() - failed, TESTS.len() - chosen.len());
+    println!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out; finished in 0.00s\n"
+    );
+    std::process::exit(if failed == 0 { 0 } else { 101 });
+}
+
+/// Leaves a trace where it is dropped.
+struct Trace<'a>(&'a Path);
+
+impl Drop for Trace<'_> {
+    fn drop(&mut self) {
+        std::fs::write(self.0, std::process::id().to_string()).unwrap();
+    }
+}
+
+fn a_panic_of_the_child_is_an_error_of_the_parent() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace");
+    let trace = Trace(&file);
+    let held = Spawn::new().start(|_| panic!("of the test")).unwrap();
+    let error = held.release().map(drop).unwrap_err();
+    assert_eq!((error.to_string().as_str(), exit_code(&error)), ("the child panicked: of the test", 125));
+    assert!(!file.exists(), "the child has run the parent's destructor");
+    drop(trace);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), std::process::id().to_string());
+}
+
+fn a_child_that_is_not_released_is_killed_and_reaped() {
+    let held = Spawn::new().start(|_| exit_now(0)).unwrap();
+    let pid = held.pid().as_raw();
+    assert!(process::exists(pid));
+    drop(held);
+    assert!(!process::exists(pid));
+}
+
+fn a_child_that_is_detached_lives_on() {
+    let (mut there, here) = std::os::unix::net::UnixStream::pair().unwrap();
+    let held = Spawn::new().keep([here.as_fd()]).start(|report| {
+        report.close();
+        let end = (&here).read(&mut [0]);
+        exit_now(u8::from(end.is_err()))
+    });
+    let child = held.unwrap().release().unwrap();
+    let pid = child.pid().as_raw();
+    let pidfd = child.detach().unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(process::status(pid, "State").unwrap().starts_with('S'));
+    std::io::Write::write_all(&mut there, b"x").unwrap();
+    poll(Duration::from_secs(10), || process::status(pid, "State")?.starts_with('Z').then_some(()));
+    let status = nix::sys::wait::waitid(
+        nix::sys::wait::Id::PIDFd(pidfd.as_fd()),
+        nix::sys::wait::WaitPidFlag::WEXITED,
+    );
+    assert!(matches!(status, Ok(nix::sys::wait::WaitStatus::Exited(_, 0))), "{status:?}");
+}
+
+fn flags_that_share_memory_are_refused() {
+    let refusal =
+        Spawn::new().namespaces(CloneFlags::CLONE_VM | CloneFlags::CLONE_FILES).start(|_| exit_now(0));
+    assert!(refusal.map(drop).unwrap_err().to_string().contains("is no new namespace"));
+}
+
+fn an_errno_keeps_its_place() {
+    let held = Spawn::new().start(|_| {
+        ch00_chroot::enter(Path::new("/no/such/root"))?;
+        exit_now(0)
+    });
+    let error = held.unwrap().release().map(drop).unwrap_err();
+    assert_eq!(error.root_cause().downcast_ref(), Some(&nix::errno::Errno::ENOENT));
+    assert!(error.to_string().contains("/no/such/root"));
+}
+
+fn a_status_is_not_lost_where_sigchld_was_ignored() {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
+    let mut child = Spawn::new().start(|_| exit_now(7)).unwrap().release().unwrap();
+    assert_eq!(child.wait().unwrap(), 7);
+}
