@@ -109,16 +109,9 @@ fn a_script_whose_interpreter_is_missing_is_126_and_says_so() {
 fn a_root_that_can_t_be_entered_is_125_and_named() {
     needs!(UserNamespaces);
     let directory = testing::plain_user_directory();
-    let (missing, file, locked) =
-        (directory.path().join("missing"), directory.path().join("file"), directory.path().join("locked"));
+    let (missing, file) = (directory.path().join("missing"), directory.path().join("file"));
     fs::write(&file, "").unwrap();
-    fs::create_dir(&locked).unwrap();
-    // Root's, and closed: the plain user is root only over what is mapped in its namespace.
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
-    for (root, errno) in [(&missing, "ENOENT"), (&file, "ENOTDIR"), (&locked, "EACCES")] {
-        if errno == "EACCES" && !nix::unistd::geteuid().is_root() {
-            continue; // Here the directory is our own, and we are root over it in our namespace.
-        }
+    for (root, errno) in [(&missing, "ENOENT"), (&file, "ENOTDIR")] {
         let output = lesson().as_plain_user().arg("--rootfs").arg(root).args(["--", "true"]).run();
         assert_eq!(output.code, Some(125), "{output}");
         assert!(
@@ -126,6 +119,20 @@ fn a_root_that_can_t_be_entered_is_125_and_named() {
             "{output}"
         );
     }
+}
+
+#[test]
+fn a_root_that_is_closed_to_the_user_is_125_and_named() {
+    // The directory must be somebody else's, who is not mapped in the user's namespace.
+    needs!(Root, UserNamespaces);
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let output = lesson().as_plain_user().arg("--rootfs").arg(directory.path()).args(["--", "true"]).run();
+    assert_eq!(output.code, Some(125), "{output}");
+    assert!(
+        output.stderr.contains(&format!("chroot {:?}", directory.path())) && output.stderr.contains("EACCES"),
+        "{output}"
+    );
 }
 
 #[test]
@@ -146,12 +153,44 @@ fn an_unknown_flag_is_125_and_named() {
 }
 
 #[test]
-fn where_user_namespaces_are_forbidden_it_says_so_and_offers_sudo() {
+fn where_user_namespaces_are_forbidden_it_says_so_and_names_the_command_for_root() {
     needs!(PlainUser);
-    let output = lesson().as_plain_user().deny(libc::SYS_unshare, Errno::EPERM).run();
+    let output =
+        lesson().as_plain_user().deny(libc::SYS_unshare, Errno::EPERM).args(["--", "echo", "it's"]).run();
     assert_eq!(output.code, Some(125), "{output}");
-    assert!(output.stderr.contains("unshare(CLONE_NEWUSER)") && output.stderr.contains("EPERM"), "{output}");
-    assert!(output.stderr.contains("sudo "), "{output}");
+    assert!(output.stderr.contains("unshare(CLONE_NEWUSER") && output.stderr.contains("EPERM"), "{output}");
+    assert!(output.stderr.contains("sudo /") && output.stderr.contains(r"-- echo 'it'\''s'"), "{output}");
+}
+
+#[test]
+fn where_the_capabilities_are_denied_it_says_so_before_it_has_moved() {
+    needs!(UserNamespaces);
+    // As AppArmor does on Ubuntu: the namespace is made, and then mount(2) is refused.
+    let output = lesson().as_plain_user().deny(libc::SYS_mount, Errno::EACCES).run();
+    assert_eq!(output.code, Some(125), "{output}");
+    assert!(output.stderr.contains("MS_PRIVATE") && output.stderr.contains("EACCES"), "{output}");
+    assert!(!output.stderr.contains("uid_map"), "this process is not in the namespace: {output}");
+}
+
+#[test]
+fn on_a_terminal_sudo_is_offered_and_a_no_is_a_no() {
+    needs!(PlainUser);
+    let mut running = lesson().as_plain_user().pty().deny(libc::SYS_unshare, Errno::EPERM).spawn();
+    running.expect("Use sudo now? [y/N] ", Duration::from_secs(20));
+    running.type_line("n");
+    assert_eq!(running.wait().code, Some(125));
+}
+
+#[test]
+fn root_without_capabilities_is_not_told_to_use_sudo() {
+    needs!(Root, Tool("setpriv"));
+    let lesson = env!("CARGO_BIN_EXE_ch00-chroot");
+    let output = Program::new("setpriv")
+        .args(["--bounding-set", "-sys_admin", lesson])
+        .deny(libc::SYS_unshare, Errno::EPERM)
+        .run();
+    assert_eq!(output.code, Some(125), "{output}");
+    assert!(output.stderr.contains("--cap-add SYS_ADMIN") && !output.stderr.contains("sudo"), "{output}");
 }
 
 #[test]
@@ -165,13 +204,15 @@ fn the_command_s_output_is_alone_on_stdout_and_quiet_is_quiet() {
 }
 
 #[test]
-fn the_view_shows_that_only_the_root_differs() {
+fn the_view_shows_that_the_root_differs_and_the_namespaces_do_not() {
     needs!(Root);
     let output = lesson().args(["--quiet", "--view", "--", "true"]).run();
     assert_eq!(output.code, Some(0), "{output}");
+    let row =
+        |name: &str| output.stderr.lines().find(|line| line.starts_with(name)).expect("a row").to_string();
     let root = fs::metadata(rootfs_builder::default_root().unwrap()).unwrap();
-    assert!(
-        output.stderr.contains(&format!("{}", root.ino())),
-        "the new root's inode is in the table: {output}"
-    );
+    assert!(row("root ").contains(&format!("{}", root.ino())) && row("root ").contains('|'), "{output}");
+    for same in ["hostname ", "Uid ", "namespaces ", "Seccomp "] {
+        assert!(!row(same).contains(['|', '<', '>']), "{same} is the same: {output}");
+    }
 }

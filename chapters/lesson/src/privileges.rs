@@ -4,13 +4,13 @@
 //! own, which the crate `userns` makes. Where that is forbidden too, sudo is left. Manual pages: capabilities(7),
 //! user_namespaces(7).
 
-use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
+use std::ffi::OsString;
+use std::io::{BufRead, IsTerminal, stderr, stdin};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use log::info;
-use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
@@ -38,13 +38,17 @@ pub enum Privileges {
 ///
 /// Says in one sentence what forbids it, with the errno, and which command to type.
 pub fn acquire() -> Result<Privileges> {
-    if geteuid().is_root() && has_capability(CAP_SYS_ADMIN)? {
+    let is_root = geteuid().is_root();
+    if is_root && has_capability(CAP_SYS_ADMIN)? {
         return Ok(Privileges::Root);
     }
-    info!(target: "say", "You are not root here, so the lesson makes a user namespace in which you are.");
-    match user_namespace() {
-        Ok(mapping) => Ok(Privileges::UserNamespace(mapping)),
-        Err(error) => offer_sudo(error),
+    let who = if is_root { "You are root without CAP_SYS_ADMIN here" } else { "You are not root here" };
+    info!(target: "say", "{who}, so the lesson makes a user namespace in which you are.");
+    // In a child first: once this process has moved into a namespace where it can do nothing, sudo can't help it either.
+    match in_child(use_namespace) {
+        Ok(_) => user_namespace().map(Privileges::UserNamespace),
+        Err(refusal) if is_root => Err(refusal_in_container(refusal)),
+        Err(refusal) => offer_sudo(refusal),
     }
 }
 // ANCHOR_END: privileges
@@ -55,22 +59,17 @@ fn user_namespace() -> Result<Mapping> {
     if let Mapping::Single { reason } = &mapping {
         info!(target: "kernel", "only one user and one group exist in it: {reason}");
     }
-    // Ubuntu's AppArmor lets anyone make the namespace, and then denies the capabilities in it.
-    in_child(use_capability).map_err(|Refusal { operation, errno }| {
-        anyhow!(errno).context(format!(
-            "{operation} in the new user namespace (a security module denies its capabilities; on Ubuntu \
-             `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0` allows them until the next boot)"
-        ))
-    })?;
     Ok(mapping)
 }
 
-/// Makes a mount table of its own and changes it, which takes CAP_SYS_ADMIN.
-fn use_capability() -> Result<String, Refusal> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| Refusal::new("unshare(CLONE_NEWNS)", errno))?;
+/// Makes a user namespace and uses its powers: a mount table of its own, changed. Ubuntu's AppArmor lets anyone make the
+/// namespace, and then denies the capabilities in it; only a use of them shows that.
+fn use_namespace() -> Result<String, Refusal> {
+    let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+    unshare(namespaces).map_err(|errno| Refusal::new("unshare(CLONE_NEWUSER | CLONE_NEWNS)", errno))?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
-        .map_err(|errno| Refusal::new("mount(\"/\", MS_PRIVATE)", errno))?;
+        .map_err(|errno| Refusal::new("mount(\"/\", MS_PRIVATE) in the new user namespace", errno))?;
     Ok(String::new())
 }
 // ANCHOR_END: user_namespace
@@ -87,28 +86,60 @@ fn has_capability(number: u32) -> Result<bool> {
 }
 
 // ANCHOR: sudo
-fn offer_sudo(error: anyhow::Error) -> Result<Privileges> {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+fn offer_sudo(refusal: Refusal) -> Result<Privileges> {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let program = std::env::current_exe().context("find this program's own path")?;
-    let words: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
-    let command = format!("sudo {} {}", program.display(), words.join(" "));
-    if !stdin().is_terminal() || !stderr().is_terminal() {
-        bail!(error.context(format!(
-            "this user may not have a user namespace of its own; as root it works: {command}"
-        )));
-    }
-    eprint!(
-        "This machine does not let you have a user namespace: {}\nUse sudo? [y/N] ",
-        crate::describe(&error)
+    let words = [OsString::from("sudo"), program.clone().into()].into_iter().chain(arguments.clone());
+    let command = words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+    let reason = format!(
+        "this user can't use a user namespace of its own ({}); as root it works: {command}",
+        likely_cause()
     );
-    stderr().flush().context("write to standard error")?;
+    let error = anyhow!(refusal.errno).context(refusal.operation).context(reason);
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return Err(error);
+    }
+    eprint!("error: {}\nUse sudo now? [y/N] ", crate::describe(&error));
     let mut answer = String::new();
     stdin().lock().read_line(&mut answer).context("read the answer")?;
     if !answer.trim().eq_ignore_ascii_case("y") {
-        bail!(error.context("no privileges"));
+        return Err(error);
     }
     let failure = Command::new("sudo").arg(program).args(arguments).exec();
-    let errno = Errno::from_raw(failure.raw_os_error().unwrap_or_default());
-    Err(anyhow!(errno).context("execve \"sudo\""))
+    Err(anyhow!(failure).context("execve \"sudo\""))
 }
 // ANCHOR_END: sudo
+
+/// What most often forbids it, on this machine.
+fn likely_cause() -> &'static str {
+    let is = |sysctl: &str, value: &str| {
+        let file = format!("/proc/sys/{sysctl}");
+        std::fs::read_to_string(file).is_ok_and(|text| text.trim() == value)
+    };
+    if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        "AppArmor forbids it; until the next boot, `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` allows it"
+    } else if is("kernel/unprivileged_userns_clone", "0") {
+        "a sysctl forbids it; until the next boot, `sudo sysctl -w kernel.unprivileged_userns_clone=1` allows it"
+    } else if is("user/max_user_namespaces", "0") {
+        "a sysctl forbids it; until the next boot, `sudo sysctl -w user.max_user_namespaces=10000` allows it"
+    } else {
+        "a security module, a container's filter, or a chroot around this process may forbid it"
+    }
+}
+
+fn refusal_in_container(refusal: Refusal) -> anyhow::Error {
+    anyhow!(refusal.errno).context(refusal.operation).context(
+        "this is root without CAP_SYS_ADMIN, as in a container; start that with --privileged, or with --cap-add SYS_ADMIN \
+         --security-opt seccomp=unconfined --security-opt apparmor=unconfined",
+    )
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_./=:,@%+".contains(character);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

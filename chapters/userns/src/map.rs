@@ -32,8 +32,10 @@ pub fn with_ranges(owner: u32, ranges: &[(u32, u32)]) -> Vec<IdMap> {
     let mut maps = vec![IdMap { inside: 0, outside: owner, count: 1 }];
     let mut inside = 1;
     for &(outside, count) in ranges {
+        // The numbers end at 2^32 - 2; what does not fit is left out.
+        let Some(next) = u32::checked_add(inside, count) else { break };
         maps.push(IdMap { inside, outside, count });
-        inside += count;
+        inside = next;
     }
     maps
 }
@@ -44,12 +46,22 @@ pub(crate) fn arguments(maps: &[IdMap]) -> String {
 }
 
 // ANCHOR: write_single
-/// Maps root to `user` and `group`, this process's own numbers outside, and nothing else.
+/// Maps root to `user` and `group`, this process's own numbers outside, and nothing else. A map that is there already stays:
+/// newuidmap(1) may have written it before newgidmap(1) failed.
 pub(crate) fn write_single(user: u32, group: u32) -> Result<()> {
     info!(target: "syscall", "write(uid_map, \"0 {user} 1\")  root inside is this user outside, and nobody else exists");
-    write("/proc/self/setgroups", "deny")?;
-    write("/proc/self/uid_map", &format!("0 {user} 1"))?;
-    write("/proc/self/gid_map", &format!("0 {group} 1"))
+    if is_empty("/proc/self/uid_map")? {
+        write("/proc/self/uid_map", &format!("0 {user} 1"))?;
+    }
+    if is_empty("/proc/self/gid_map")? {
+        write("/proc/self/setgroups", "deny")?;
+        write("/proc/self/gid_map", &format!("0 {group} 1"))?;
+    }
+    Ok(())
+}
+
+fn is_empty(map: &str) -> Result<bool> {
+    Ok(fs::read_to_string(map).with_context(|| format!("read {map:?}"))?.trim().is_empty())
 }
 // ANCHOR_END: write_single
 
