@@ -85,3 +85,4 @@ pub fn is_single_threaded() -> Result<bool, Errno> {
         Err(errno) => Err(errno),
     }
 }
+// ANCHOR_END: single_threaded

@@ -147,6 +147,7 @@ impl<'a> Spawn<'a> {
 
             // Its terminal stays the parent's alone: through /dev/tty the child could else type commands into the user's
             // shell (the ioctl TIOCSTI; CVE-2017-5226).
+            info!(target: "syscall", "setsid()  a session of its own: the user's terminal is out of reach");
             nix::unistd::setsid().context("setsid")?;
             let mut keep = self.keep.clone();
             keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));

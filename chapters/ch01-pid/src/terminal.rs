@@ -80,7 +80,7 @@ pub fn use_as_stdio(slave: &OwnedFd) -> Result<()> {
 pub fn take_control() -> Result<()> {
     // The first process of a session can't begin another one (EPERM), and need not.
     if unistd::getsid(None).context("getsid")? != unistd::getpid() {
-        info!(target: "syscall", "setsid()  a session of its own, without a terminal yet");
+        info!(target: "syscall", "setsid()  the command begins a session too, which has no terminal yet");
         unistd::setsid().context("setsid")?;
     }
     info!(target: "syscall", "ioctl(0, TIOCSCTTY)  this terminal is the session's: job control works");
