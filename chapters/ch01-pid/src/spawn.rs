@@ -319,4 +319,3 @@ impl Drop for Child {
 }
 // ANCHOR_END: child
 
-// ANCHOR: shell_status
