@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ pub struct Running {
     stdout: Arc<Capture>,
     stderr: Arc<Capture>,
     terminal: Option<File>,
+    /// What is sent here is typed on the terminal.
+    keyboard: Option<Sender<Vec<u8>>>,
     ended: bool,
     /// The plain user's home, kept until the program is done with it.
     _home: Option<TempDir>,
@@ -67,21 +70,32 @@ impl Running {
         stdin: Vec<u8>,
         home: Option<TempDir>,
     ) -> Running {
-        let input: Option<Box<dyn Write + Send>> = match (&terminal, child.stdin.take()) {
-            (Some(terminal), _) => Some(Box::new(terminal.try_clone().expect("dup"))),
-            (None, Some(pipe)) => Some(Box::new(pipe)),
+        let keyboard = match (&terminal, child.stdin.take()) {
+            (Some(terminal), _) => Some(start_writing(terminal.try_clone().expect("dup"))),
+            (None, Some(pipe)) => Some(start_writing(pipe)),
             (None, None) => None,
         };
-        if let Some(mut input) = input.filter(|_| !stdin.is_empty()) {
-            // The program may end before it has read everything: not this thread's concern.
-            thread::spawn(move || input.write_all(&stdin));
+        if let Some(keyboard) = keyboard.as_ref().filter(|_| !stdin.is_empty()) {
+            keyboard.send(stdin).expect("the writing thread");
         }
+        // A pipe ends with what was given; a terminal stays.
+        let keyboard = keyboard.filter(|_| terminal.is_some());
         let stdout = match &terminal {
             Some(terminal) => Capture::start(Some(terminal.try_clone().expect("dup"))),
             None => Capture::start(child.stdout.take()),
         };
         let stderr = Capture::start(child.stderr.take());
-        Running { child, description, deadline, stdout, stderr, terminal, ended: false, _home: home }
+        Running {
+            child,
+            description,
+            deadline,
+            stdout,
+            stderr,
+            terminal,
+            keyboard,
+            ended: false,
+            _home: home,
+        }
     }
 
     /// The process id, as the test's own PID namespace sees it.
@@ -159,8 +173,9 @@ impl Running {
     /// Types characters on the program's terminal: `"\x03"` is Ctrl-C, `"\x1a"` Ctrl-Z, `"\x04"` Ctrl-D.
     #[track_caller]
     pub fn type_keys(&mut self, keys: &str) {
-        let mut terminal = self.terminal.as_ref().expect("a program with .pty()");
-        terminal.write_all(keys.as_bytes()).expect("write to the terminal");
+        let keyboard = self.keyboard.as_ref().expect("a program with .pty()");
+        // Where the thread has ended, so has the program, and nobody reads what is typed.
+        keyboard.send(keys.into()).unwrap_or_default();
     }
 
     /// Changes the size of the program's terminal, as a user who drags the window's corner.
@@ -205,4 +220,12 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill_all();
     }
+}
+
+/// A thread that writes what it is sent. A program that reads nothing makes the writer wait, and its end does not wake the
+/// writer on every kernel; that must not stop the test.
+fn start_writing(mut to: impl Write + Send + 'static) -> Sender<Vec<u8>> {
+    let (sender, receiver) = channel::<Vec<u8>>();
+    thread::spawn(move || receiver.into_iter().try_for_each(|text| to.write_all(&text)));
+    sender
 }
