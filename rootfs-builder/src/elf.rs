@@ -95,7 +95,8 @@ impl Segments {
         self.0.iter().find(|segment| segment.p_type == kind).copied()
     }
 
-    /// The table of strings is given by its address in memory, as the loader needs it; a segment says what lies there.
+    /// The table of strings is given by its address in memory, as the loader needs it; a segment says what
+    /// lies there.
     fn strings<'data>(&self, data: &'data [u8], address: u64, size: u64) -> Option<&'data [u8]> {
         self.0.iter().filter(|segment| segment.p_type == PT_LOAD).find_map(|segment| {
             let offset = address.checked_sub(segment.p_vaddr).filter(|offset| *offset < segment.p_filesz)?;

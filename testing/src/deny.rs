@@ -1,7 +1,7 @@
 //! A kernel without a system call: a seccomp filter that answers in its place.
 //!
-//! An old kernel says ENOSYS, a container's filter may say EPERM. Both can be played on any machine. Manual page:
-//! seccomp(2).
+//! An old kernel says ENOSYS, a container's filter may say EPERM. Both can be played on any machine. Manual
+//! page: seccomp(2).
 
 use std::io;
 

@@ -222,8 +222,8 @@ impl Drop for Running {
     }
 }
 
-/// A thread that writes what it is sent. A program that reads nothing makes the writer wait, and its end does not wake the
-/// writer on every kernel; that must not stop the test.
+/// A thread that writes what it is sent. A program that reads nothing makes the writer wait, and its end does
+/// not wake the writer on every kernel; that must not stop the test.
 fn start_writing(mut to: impl Write + Send + 'static) -> Sender<Vec<u8>> {
     let (sender, receiver) = channel::<Vec<u8>>();
     thread::spawn(move || receiver.into_iter().try_for_each(|text| to.write_all(&text)));

@@ -1,8 +1,9 @@
 //! What varies from run to run, blanked before two outputs are compared.
 //!
-//! A page keeps the true sample output of one run: real pids, real inode numbers. [`line()`] replaces what another run
-//! may print differently by a letter, on both sides, so that only the rest has to agree. The rules are few, and each
-//! is tied to a shape that the kernel or a tool prints: a blank that is too greedy would hide a wrong result.
+//! A page keeps the true sample output of one run: real pids, real inode numbers. [`line()`] replaces what
+//! another run may print differently by a letter, on both sides, so that only the rest has to agree. The
+//! rules are few, and each is tied to a shape that the kernel or a tool prints: a blank that is too greedy
+//! would hide a wrong result.
 
 use std::sync::LazyLock;
 
@@ -19,11 +20,15 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b(shared|master|propagate_from):\d+", "$1:G"),
         // Sizes of the machine's memory in the options of a tmpfs.
         (r"\b(size|nr_inodes)=\d+k?\b", "$1=S"),
+        // The width of its inode numbers, which a tmpfs tells where the kernel was built to choose it.
+        // tmpfs(5)
+        (r",inode(32|64)\b", ""),
         // Device and inode of a file: `254:1:131074`, `dev 254:1 inode 131074`.
         (r"(^|[\s(=])\d+:\d+:\d+\b", "${1}D:I"),
         (r"\b(dev(?:ice)?[ :=]+)[0-9a-f]+(:[0-9a-f]+)?\b", "${1}D"),
         (r"\b([Ii]no(?:de)?s?[ :=#]+)\d+", "${1}I"),
-        // Times: a clock's, and those with a fraction or a unit below the second. A whole number of seconds is kept.
+        // Times: a clock's, and those with a fraction or a unit below the second. A whole number of seconds
+        // is kept.
         (r"\b\d\d?:\d\d(:\d\d)?(\.\d+)?\b", "H"),
         (r"\b\d+\.\d+ ?(s|seconds?)\b", "T"),
         (r"\b\d+(\.\d+)? ?(ms|µs|us|ns)\b", "T"),
@@ -35,6 +40,8 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b0x[0-9a-f]{9,}\b", "0xA"),
         // A kernel's release: `6.12.41-amd64`.
         (r"\b\d+\.\d+\.\d+(-[\w.+]+)+", "R"),
+        // What busybox says of its own release and of who has built it, when its shell starts.
+        (r"\bBusyBox v\d[\w.]* \([^)]*\)", "BusyBox V"),
         // Columns are as wide as their widest number.
         (r"[ \t]+", " "),
     ];
@@ -42,7 +49,8 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     rules.iter().map(compile).collect()
 });
 
-/// Process IDs: after a word that announces one, below /proc, in /proc/PID/status, or where a shell starts a job.
+/// Process IDs: after a word that announces one, below /proc, in /proc/PID/status, or where a shell starts a
+/// job.
 static PIDS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     [
         r"\b(?:[Pp]ids?|PIDs?|PPID|ppid|TID|tid|[Pp]rocess|[Cc]hild|[Pp]arent|[Oo]rphan)\b[ :=#(]*(\d+)",
@@ -95,7 +103,8 @@ fn pid_columns(text: &str) -> Vec<usize> {
     words.filter(|(_, word)| HEADINGS.contains(word)).map(|(index, _)| index).collect()
 }
 
-/// Blanks the numbers in these columns of a table's line. A line with something else there is not of the table.
+/// Blanks the numbers in these columns of a table's line. A line with something else there is not of the
+/// table.
 fn blank_columns(text: &str, columns: &[usize]) -> String {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     for &column in columns {
@@ -164,6 +173,12 @@ mod tests {
             ("dev 254:1 inode 131074", "dev 0:41 inode 2"),
             ("/tmp/.tmpAb12Cd/x", "/tmp/.tmpZZ99zz/x"),
             ("Linux 6.12.41-amd64", "Linux 7.0.1-3-generic"),
+            ("/tmp rw - tmpfs tmpfs rw", "/tmp rw - tmpfs tmpfs rw,inode64"),
+            ("/home rw - tmpfs tmpfs rw,mode=755", "/home rw - tmpfs tmpfs rw,mode=755,inode64"),
+            (
+                "BusyBox v1.35.0 (Debian 1:1.35.0-4+deb12u1+b1) built-in shell (ash)",
+                "BusyBox v1.37.0 (2024-09-26 21:31:42 UTC) built-in shell (ash)",
+            ),
         ];
         for (one, other) in pairs {
             assert_eq!(line(one), line(other));
@@ -183,6 +198,8 @@ mod tests {
             ("learner:100000:65536", "learner:100000:65537"),
             ("         0       1000          1", "         0     100000          1"),
             ("drwxr-xr-x", "drwxrwxrwx"),
+            ("tmpfs rw,mode=755,inode64", "tmpfs rw,mode=700,inode64"),
+            ("BusyBox v1.35.0 (Debian) built-in shell (ash)", "BusyBox v1.35.0 (Debian) multi-call binary."),
         ];
         for (one, other) in pairs {
             assert_ne!(line(one), line(other));

@@ -1,10 +1,11 @@
 //! `console` blocks: a session at a terminal, written down.
 //!
-//! A line that begins with `$ ` is typed to the shell (`# ` in a `console,root` block); lines after it that begin with
-//! `> ` continue it. What follows is what the terminal shows. A status other than 0 ends the output as
-//! `[exit status: 3]`. Two kinds of line are typed as well, to the program that the command started: `^C`, and lines
-//! that begin with the prompt that the block's `inner="..."` names. They are part of the output, since the terminal
-//! echoes them. `norun=REASON` marks a block that no test can run; the reasons are few: [`REASONS`].
+//! A line that begins with `$ ` is typed to the shell (`# ` in a `console,root` block); lines after it that
+//! begin with `> ` continue it. What follows is what the terminal shows. A status other than 0 ends the
+//! output as `[exit status: 3]`. Two kinds of line are typed as well, to the program that the command
+//! started: `^C`, and lines that begin with the prompt that the block's `inner="..."` names. They are part of
+//! the output, since the terminal echoes them. `norun=REASON` marks a block that no test can run; the reasons
+//! are few: [`REASONS`].
 
 use crate::Problem;
 use crate::page::Book;
@@ -80,7 +81,8 @@ pub struct Command {
     pub output: Vec<String>,
 }
 
-/// Checks the form of every `console` block of the book, and that those which are not run have a reason for it.
+/// Checks the form of every `console` block of the book, and that those which are not run have a reason for
+/// it.
 pub fn check(book: &Book) -> Vec<Problem> {
     let mut problems = Vec::new();
     for page in &book.pages {
@@ -213,8 +215,8 @@ pub fn fences(text: &str) -> Vec<Fence> {
     fences
 }
 
-/// The page with each block's output replaced by what was really printed; `outputs` has one entry for each command
-/// of each block, and none for a block that was not run.
+/// The page with each block's output replaced by what was really printed; `outputs` has one entry for each
+/// command of each block, and none for a block that was not run.
 pub fn rewrite(text: &str, blocks: &[Block], outputs: &[Vec<Vec<String>>]) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let mut result: Vec<String> = Vec::new();

@@ -1,6 +1,8 @@
-//! Coverage: every line of a lesson's program stands in some page, so that a reader who has read the chapter has read the program.
+//! Coverage: every line of a lesson's program stands in some page, so that a reader who has read the chapter
+//! has read the program.
 //!
-//! The structs that only spell out the command line (clap's derives) are set aside: `--help` shows them better.
+//! The structs that only spell out the command line (clap's derives) are set aside: `--help` shows them
+//! better.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

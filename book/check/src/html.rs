@@ -10,7 +10,8 @@ use regex::Regex;
 use crate::Problem;
 use crate::page;
 
-/// Checks the HTML below `built`: links, fragments, nothing fetched from elsewhere, and a search index with every page.
+/// Checks the HTML below `built`: links, fragments, nothing fetched from elsewhere, and a search index with
+/// every page.
 pub fn check(built: &Path) -> Result<Vec<Problem>> {
     let mut texts = HashMap::new();
     let mut names = BTreeSet::new();

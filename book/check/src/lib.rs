@@ -1,7 +1,7 @@
 //! Checks the book against the code and the kernel, so that a page can't drift from what it describes.
 //!
-//! mdBook renders a missing anchor as an empty block and a dead link as a link, and says nothing. Each module here is
-//! one check; each returns the list of its [`Problem`]s:
+//! mdBook renders a missing anchor as an empty block and a dead link as a link, and says nothing. Each module
+//! here is one check; each returns the list of its [`Problem`]s:
 //!
 //! - [`includes`]: every `{{#include}}` finds its file and its anchor, every anchor is used.
 //! - [`links`]: every link, fragment and repository path leads somewhere.
@@ -55,7 +55,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Runs every check that only reads files; sessions and built HTML are checked by [`session::check`] and [`html::check`].
+/// Runs every check that only reads files; sessions and built HTML are checked by [`session::check`] and
+/// [`html::check`].
 pub fn check_text(book: &Book) -> anyhow::Result<Vec<Problem>> {
     let mut problems = book.problems.clone();
     problems.extend(includes::check(book)?);

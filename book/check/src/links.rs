@@ -1,7 +1,8 @@
 //! Links: every target in a page exists, and every heading can be linked to.
 //!
 //! A heading without an explicit `{#id}` gets one made of its words, which changes when a word does, and in a
-//! translation always. Links to the web are checked for their form alone: a test that needs the network fails without cause.
+//! translation always. Links to the web are checked for their form alone: a test that needs the network fails
+//! without cause.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -90,8 +91,8 @@ fn has_id(page: &Page, id: &str) -> bool {
     heading || page.text.contains(&format!(" id=\"{id}\""))
 }
 
-/// Whether `code` begins with the path of a file; `scripts/vm test` and `chapters/x/src/lib.rs:20` do. A pattern such
-/// as `chapters/*/tests` or `chapters/chNN-name` names no single file and is let pass.
+/// Whether `code` begins with the path of a file; `scripts/vm test` and `chapters/x/src/lib.rs:20` do. A
+/// pattern such as `chapters/*/tests` or `chapters/chNN-name` names no single file and is let pass.
 fn names_a_file(root: &Path, code: &str) -> bool {
     let path = code.split([' ', ':']).next().unwrap_or_default();
     let is_pattern = path.contains(['*', '<', '{', '…']) || path.contains("NN");

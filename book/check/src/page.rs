@@ -1,7 +1,7 @@
 //! The book as text: the pages in the order of SUMMARY.md, and what the other checks ask of a page.
 //!
-//! Markdown is read with pulldown-cmark, the parser that mdBook uses, so that both see the same headings and links.
-//! <https://rust-lang.github.io/mdBook/format/summary.html>
+//! Markdown is read with pulldown-cmark, the parser that mdBook uses, so that both see the same headings and
+//! links. <https://rust-lang.github.io/mdBook/format/summary.html>
 
 use std::collections::HashSet;
 use std::fs;

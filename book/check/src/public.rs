@@ -1,7 +1,7 @@
 //! Public items: what a chapter's library offers is what its pages explain.
 //!
-//! An item counts as explained where a page includes the line that names it, or names it in code font (`spawn`,
-//! `Gate::open`, `mount()`). Methods count with their type.
+//! An item counts as explained where a page includes the line that names it, or names it in code font
+//! (`spawn`, `Gate::open`, `mount()`). Methods count with their type.
 
 use std::collections::BTreeSet;
 use std::path::Path;

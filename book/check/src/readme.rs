@@ -1,7 +1,9 @@
-//! Commands that are not run: those of README.md and CONTRIBUTING.md that show no output, and the `norun` blocks of pages.
+//! Commands that are not run: those of README.md and CONTRIBUTING.md that show no output, and the `norun`
+//! blocks of pages.
 //!
-//! They clone, install, or run the test suite that this check is part of. What can be said without running them is said: the
-//! script exists and may be executed, the package is a member of the workspace, the program is one of the package's.
+//! They clone, install, or run the test suite that this check is part of. What can be said without running
+//! them is said: the script exists and may be executed, the package is a member of the workspace, the program
+//! is one of the package's.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -14,7 +14,8 @@ pub fn lines_shown(seen: &str) -> usize {
     seen.matches('\n').count()
 }
 
-/// What a screen shows in the end: without control sequences, and with the last of what a line was overwritten with.
+/// What a screen shows in the end: without control sequences, and with the last of what a line was
+/// overwritten with.
 pub fn plain(seen: &str) -> String {
     let text = CONTROL.replace_all(seen, "").replace("\r\n", "\n");
     let lines = text.split('\n').map(|line| {

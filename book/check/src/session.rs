@@ -1,8 +1,8 @@
 //! Sessions: the `console` blocks of a page, typed into a shell and compared with what the page shows.
 //!
-//! All blocks of a page run in order, in one shell (one more for root) in one [`World`], so a later block sees what an
-//! earlier one did. The default root file system is there from the start, as on the machine of a reader who has run a
-//! lesson before.
+//! All blocks of a page run in order, in one shell (one more for root) in one [`World`], so a later block
+//! sees what an earlier one did. The default root file system is there from the start, as on the machine of a
+//! reader who has run a lesson before.
 
 use std::fs;
 use std::path::Path;
@@ -19,14 +19,15 @@ use crate::terminal::Terminal;
 use crate::world::{User, World};
 use crate::{Problem, blank, screen};
 
-/// How long one command may take.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// How long one command may take. An emulated machine is ten times as slow as a real one; a command that
+/// hangs is rare.
+const TIME_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long the line before a `^C` is awaited.
-const LINE_LIMIT: Duration = Duration::from_secs(10);
+const LINE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long the screen must have been still before `^C` is typed.
-const SILENCE: Duration = Duration::from_secs(1);
+/// How long the screen must have been still before `^C` is typed: what was typed last must have started.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// The ID of the process before a page's first shell, and of the one before its first command.
 const SHELL_PID: u32 = 4100;
@@ -36,8 +37,8 @@ const PIDS_PER_COMMAND: u32 = 40;
 /// The prompt of the shell: the last status between two record separators, which no program prints.
 static PROMPT: LazyLock<Regex> = LazyLock::new(|| Regex::new("\x1e(\\d+)\x1e").expect("a valid pattern"));
 
-/// Runs the sessions of every page (of those whose path contains `only`, where given), with the built programs of
-/// the directory `programs`, and reports what differs; with `bless` rewrites the page instead.
+/// Runs the sessions of every page (of those whose path contains `only`, where given), with the built
+/// programs of the directory `programs`, and reports what differs; with `bless` rewrites the page instead.
 pub fn check(book: &Book, programs: &Path, only: Option<&str>, bless: bool) -> Result<Vec<Problem>> {
     let readmes = crate::readme::pages(&book.root)?;
     let wanted = |page: &&Page| only.is_none_or(|part| page.file.to_string_lossy().contains(part));
@@ -185,7 +186,8 @@ impl Session {
     }
 }
 
-/// Types a command, and to the program that it starts those lines of the page's output that are typed; returns what the screen shows.
+/// Types a command, and to the program that it starts those lines of the page's output that are typed;
+/// returns what the screen shows.
 fn type_command(
     terminal: &mut Terminal,
     text: &str,
@@ -241,8 +243,9 @@ fn wait_for_inner(terminal: &mut Terminal, deadline: Instant, prompt: &str) -> R
     Ok(())
 }
 
-/// Waits until the line has appeared (none is awaited where it is empty), and then until the screen is still: what was
-/// started last must be there to get the signal.
+/// Waits until the line has appeared (none is awaited where it is empty), and then until the screen is still.
+/// A line that was typed has appeared as soon as it is echoed, before what it starts is there to get the
+/// signal.
 fn wait_for_line(terminal: &mut Terminal, line: &str) {
     let line = blank::line(line);
     // Where the line does not come, the page is wrong, and the comparison says so.

@@ -1,7 +1,7 @@
 //! A shell on a terminal: what is typed goes in, what the screen shows comes out.
 //!
-//! A pseudoterminal's master side belongs to the checker, its slave side is the shell's terminal, so programs behave
-//! as at a reader's terminal: they see a tty, Ctrl-C is a signal, echo is on. pty(7), ioctl_tty(2)
+//! A pseudoterminal's master side belongs to the checker, its slave side is the shell's terminal, so programs
+//! behave as at a reader's terminal: they see a tty, Ctrl-C is a signal, echo is on. pty(7), ioctl_tty(2)
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

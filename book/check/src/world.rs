@@ -1,8 +1,9 @@
-//! The world in which a page's sessions run: a reader's laptop, made of namespaces, the same on every machine.
+//! The world in which a page's sessions run: a reader's laptop, made of namespaces, the same on every
+//! machine.
 //!
-//! `world.sh` makes it and holds it, as PID 1 of its PID namespace. When that process ends, for whatever reason, the
-//! kernel kills every process in the namespace and takes the mounts down: nothing can be left behind.
-//! pid_namespaces(7), mount_namespaces(7), unshare(1)
+//! `world.sh` makes it and holds it, as PID 1 of its PID namespace. When that process ends, for whatever
+//! reason, the kernel kills every process in the namespace and takes the mounts down: nothing can be left
+//! behind. pid_namespaces(7), mount_namespaces(7), unshare(1)
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -34,8 +35,8 @@ pub struct World {
 }
 
 impl World {
-    /// Makes a world that holds the `repository` with its built `programs` (a directory such as `target/debug`).
-    /// Needs root.
+    /// Makes a world that holds the `repository` with its built `programs` (a directory such as
+    /// `target/debug`). Needs root.
     pub fn new(repository: &Path, programs: &Path) -> Result<World> {
         let directory = tempfile::tempdir().context("make a directory for the world")?;
         let mut unshare = Command::new("unshare")

@@ -56,13 +56,21 @@ fn an_inner_program_that_ends_too_early_is_found() {
 }
 
 #[test]
+fn a_control_c_ends_what_was_typed_at_an_inner_prompt() {
+    testing::needs!(Root, UserNamespaces);
+    let typed = "/ # sleep 100\n^C\n/ # echo $?\n130\n/ # exit 0\n";
+    let fixture = Fixture::with_fault(SESSION, "/ # exit\n", typed);
+    assert_eq!(run(&fixture, false), []);
+}
+
+#[test]
 fn no_process_of_a_page_outlives_it() {
     testing::needs!(Root, UserNamespaces);
     // The number of seconds marks the process among those of the machine.
     let background = "$ (setsid sleep 98754321 &)\n$ hostname;";
     let fixture = Fixture::with_fault(SESSION, "$ hostname;", background);
     assert_eq!(run(&fixture, false), []);
-    testing::poll(Duration::from_secs(5), || processes("98754321").is_empty().then_some(()));
+    testing::poll(Duration::from_secs(30), || processes("98754321").is_empty().then_some(()));
 }
 
 /// The command lines of the machine's processes that contain `part`.

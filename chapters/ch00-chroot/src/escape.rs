@@ -1,11 +1,11 @@
 //! The classic way out of a chroot.
 //!
-//! The kernel resolves `..` like this: at the process's root directory it stays, everywhere else it goes up. So a
-//! process whose current directory is *not below* its root directory can walk up to the real root. All it needs is
-//! a second chroot(2), which moves the root below a directory that the process still holds open.
+//! The kernel resolves `..` like this: at the process's root directory it stays, everywhere else it goes up.
+//! So a process whose current directory is *not below* its root directory can walk up to the real root. All
+//! it needs is a second chroot(2), which moves the root below a directory that the process still holds open.
 //!
-//! It needs CAP_SYS_CHROOT, which root in a chroot has. It does not help against a mount namespace whose root was
-//! changed by pivot_root(2): there the directory that we hold open is the top of everything.
+//! It needs CAP_SYS_CHROOT, which root in a chroot has. It does not help against a mount namespace whose root
+//! was changed by pivot_root(2): there the directory that we hold open is the top of everything.
 
 use std::os::fd::OwnedFd;
 

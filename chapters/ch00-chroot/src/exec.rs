@@ -1,13 +1,15 @@
 //! Become another program.
 //!
-//! execve(2) keeps the process (its pid, its root directory, its namespaces) and replaces the program that runs in
-//! it. This is why everything that makes a container is done first, and exec last: the command never sees how.
+//! execve(2) keeps the process (its pid, its root directory, its namespaces) and replaces the program that
+//! runs in it. This is why everything that makes a container is done first, and exec last: the command never
+//! sees how.
 //!
-//! Not all is replaced. An *ignored* signal stays ignored, and the signal mask stays; a Rust program ignores SIGPIPE
-//! and ours block signals, so both are put back first. File descriptors stay open unless they are close-on-exec.
+//! Not all is replaced. An *ignored* signal stays ignored, and the signal mask stays; a Rust program ignores
+//! SIGPIPE and ours block signals, so both are put back first. File descriptors stay open unless they are
+//! close-on-exec.
 //!
-//! Exit statuses follow the shells, env(1) and docker: 126 where the command was found but could not be executed,
-//! 127 where it was not found, 125 where the program that should have started it failed.
+//! Exit statuses follow the shells, env(1) and docker: 126 where the command was found but could not be
+//! executed, 127 where it was not found, 125 where the program that should have started it failed.
 
 use std::convert::Infallible;
 use std::ffi::{CString, NulError, OsStr, OsString};
@@ -75,7 +77,8 @@ impl fmt::Display for ExecError {
 
 impl std::error::Error for ExecError {}
 
-/// The status with which a program of ours ends because of `error`: that of the [`ExecError`] in it, else 125.
+/// The status with which a program of ours ends because of `error`: that of the [`ExecError`] in it, else
+/// 125.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     error.downcast_ref::<ExecError>().map_or(FAILED, ExecError::exit_code)
 }
@@ -103,8 +106,9 @@ pub fn exec(command: &[OsString], environment: &[OsString]) -> Result<Infallible
             info!(target: "syscall", "execve({file:?}, ...)  same process, new program");
         }
         let Err(errno) = unistd::execve(&path, &arguments, &variables);
-        // As a shell does: a file that may not be executed does not end the search, but is what we report. A path that
-        // was given is reported too where a directory on it is closed to us (EACCES); one of PATH is passed over.
+        // As a shell does: a file that may not be executed does not end the search, but is what we report. A
+        // path that was given is reported too where a directory on it is closed to us (EACCES); one of PATH
+        // is passed over.
         let found = file.exists() || (errno == Errno::EACCES && file == Path::new(name));
         if found && !failure.found {
             failure = ExecError { file, found, errno };
@@ -128,8 +132,8 @@ fn candidates(name: &OsStr, environment: &[OsString]) -> Vec<PathBuf> {
 // ANCHOR_END: exec
 
 // ANCHOR: signals
-/// Gives the command the signals that a program expects to find: all unblocked, SIGPIPE deadly, and the end of a child told.
-/// Others that the caller ignores stay so, as nohup(1) wants it.
+/// Gives the command the signals that a program expects to find: all unblocked, SIGPIPE deadly, and the end
+/// of a child told. Others that the caller ignores stay so, as nohup(1) wants it.
 fn reset_signals() {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGPIPE, Signal::SIGCHLD] {

@@ -2,8 +2,8 @@
 //!
 //! Each process has a *root directory*: the directory where the kernel starts when it looks up a path that
 //! begins with `/`. It is one pointer in the kernel's `struct fs_struct`, beside the pointer to the current
-//! directory. A child inherits both. [chroot(2)](https://man7.org/linux/man-pages/man2/chroot.2.html) moves the
-//! first one, and nothing else: not the current directory, not an open file, not the mounts.
+//! directory. A child inherits both. [chroot(2)](https://man7.org/linux/man-pages/man2/chroot.2.html) moves
+//! the first one, and nothing else: not the current directory, not an open file, not the mounts.
 //!
 //! What stands here:
 //!

@@ -23,8 +23,8 @@ pub fn enter(root: &Path) -> Result<()> {
     info!(target: "syscall", "chroot({root:?})  every path that begins with / starts here now");
     unistd::chroot(root).map_err(|errno| chroot_error(root, errno))?;
 
-    // chroot(2) leaves the current directory where it was: outside. From there, `..` leads up to the old root,
-    // for the kernel stops `..` only at the root directory, and we do not stand below it.
+    // chroot(2) leaves the current directory where it was: outside. From there, `..` leads up to the old
+    // root, for the kernel stops `..` only at the root directory, and we do not stand below it.
     info!(target: "syscall", "chdir(\"/\")  the current directory is still outside: come in");
     unistd::chdir("/").with_context(|| format!("chdir \"/\" inside {root:?}"))
 }

@@ -1,8 +1,8 @@
 //! The parent's half while the command runs: pass signals on, copy the terminal, wait for the end.
 //!
-//! One loop over poll(2), with no thread: the child's pidfd, the queue of signals, and, with a terminal, the user's
-//! terminal and the master. No call in it may block: while we waited for the command to read what the user pasted, it might
-//! wait for us to read what it printed.
+//! One loop over poll(2), with no thread: the child's pidfd, the queue of signals, and, with a terminal, the
+//! user's terminal and the master. No call in it may block: while we waited for the command to read what the
+//! user pasted, it might wait for us to read what it printed.
 
 use std::io::{IsTerminal, stdin, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,15 +18,19 @@ use crate::signals::Signals;
 use crate::spawn::Child;
 use crate::terminal::{RawMode, copy_size};
 
-/// Whether the user sits at a terminal and this process is in its foreground group, so that a command should get a terminal
-/// of its own. A job in the background must leave the terminal alone: the kernel stops one that changes it (SIGTTOU).
+// ANCHOR: interactive
+/// Whether the user sits at a terminal and this process is in its foreground group, so that a command should
+/// get a terminal of its own. A job in the background must leave the terminal alone: the kernel stops one
+/// that changes it (SIGTTOU).
 pub fn is_interactive() -> bool {
     let is_foreground = || unistd::tcgetpgrp(stdin()).is_ok_and(|group| group == unistd::getpgrp());
     stdin().is_terminal() && stdout().is_terminal() && is_foreground()
 }
+// ANCHOR_END: interactive
 
 // ANCHOR: attend
-/// Waits for the end of `child`; meanwhile passes `signals` on to it, and serves its terminal through `master`.
+/// Waits for the end of `child`; meanwhile passes `signals` on to it, and serves its terminal through
+/// `master`.
 ///
 /// Returns the status that a shell would show.
 ///
@@ -82,6 +86,7 @@ fn watch(
 }
 // ANCHOR_END: attend
 
+// ANCHOR: helpers
 fn wait_to_read(descriptor: BorrowedFd) -> PollFd {
     PollFd::new(descriptor, PollFlags::POLLIN)
 }
@@ -92,3 +97,4 @@ fn pass_on(child: &Child, signal: i32) -> Result<()> {
         result => result,
     }
 }
+// ANCHOR_END: helpers

@@ -1,8 +1,8 @@
 //! clone3(2): make a process.
 //!
-//! fork(2) copies the caller. clone3 does the same when it is given no other flags, and more with them: new namespaces
-//! (`CLONE_NEW*`), a pidfd for the child (`CLONE_PIDFD`), a place in a cgroup from its first instruction on
-//! (`CLONE_INTO_CGROUP`). The C library has no wrapper. Manual page:
+//! fork(2) copies the caller. clone3 does the same when it is given no other flags, and more with them: new
+//! namespaces (`CLONE_NEW*`), a pidfd for the child (`CLONE_PIDFD`), a place in a cgroup from its first
+//! instruction on (`CLONE_INTO_CGROUP`). The C library has no wrapper. Manual page:
 //! [clone(2)](https://man7.org/linux/man-pages/man2/clone.2.html).
 
 use std::mem::size_of;
@@ -20,8 +20,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// What clone3 returns: twice, as fork does.
 #[derive(Debug)]
 pub enum Cloned {
-    /// In the parent: the child's pid as the parent sees it, and a *pidfd*, a file descriptor for the child. A pid can
-    /// be given to another process once the child is gone; a pidfd never means anyone else.
+    /// In the parent: the child's pid as the parent sees it, and a *pidfd*, a file descriptor for the child.
+    /// A pid can be given to another process once the child is gone; a pidfd never means anyone else.
     Parent(Pid, OwnedFd),
     /// In the child.
     Child,
@@ -29,8 +29,8 @@ pub enum Cloned {
 // ANCHOR_END: cloned
 
 // ANCHOR: clone3
-/// Makes a child in new `namespaces` (of `CLONE_NEW*`), and straight into `cgroup` if one is given: a directory of a
-/// cgroup v2 hierarchy.
+/// Makes a child in new `namespaces` (of `CLONE_NEW*`), and straight into `cgroup` if one is given: a
+/// directory of a cgroup v2 hierarchy.
 ///
 /// # Errors
 ///
@@ -41,8 +41,8 @@ pub enum Cloned {
 ///
 /// `namespaces` must hold flags of new namespaces only: CLONE_VM would run the child on the caller's stack.
 ///
-/// The process must have a single thread. The child gets a copy of the memory but not of the other threads, so a lock
-/// that one of them held would stay locked for ever.
+/// The process must have a single thread. The child gets a copy of the memory but not of the other threads,
+/// so a lock that one of them held would stay locked for ever.
 pub unsafe fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Cloned, Errno> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: the structure is integers only; zero means "not used" for each of them.
@@ -55,8 +55,9 @@ pub unsafe fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Resu
         arguments.cgroup = directory.as_raw_fd() as u64;
     }
 
-    // SAFETY: no CLONE_VM, as the caller promises, so the child goes on here with its own copy of the memory, as after fork(2).
-    // The caller promises that no other thread exists. The kernel only writes to `pidfd`, which outlives the call.
+    // SAFETY: no CLONE_VM, as the caller promises, so the child goes on here with its own copy of the memory,
+    // as after fork(2). The caller promises that no other thread exists. The kernel only writes to `pidfd`,
+    // which outlives the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
     match Errno::result(pid)? {
         0 => Ok(Cloned::Child),
@@ -72,8 +73,8 @@ pub unsafe fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Resu
 // ANCHOR: single_threaded
 /// Whether this process has a single thread.
 ///
-/// unshare(2) with CLONE_THREAD changes nothing, and is refused (EINVAL) in a process with several threads. It is the
-/// only way to ask that does not need `/proc`.
+/// unshare(2) with CLONE_THREAD changes nothing, and is refused (EINVAL) in a process with several threads.
+/// It is the only way to ask that does not need `/proc`.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! File descriptors that a child must not inherit.
 //!
-//! A descriptor of a directory is a way around every wall of a container: openat(2) and fchdir(2) start from it, wherever
-//! the root directory is. CVE-2024-21626 was one that runc had left open. A program can't know what it was given by
-//! its own parent either, so all are closed but those on a list. Interface:
+//! A descriptor of a directory is a way around every wall of a container: openat(2) and fchdir(2) start from
+//! it, wherever the root directory is. CVE-2024-21626 was one that runc had left open. A program can't know
+//! what it was given by its own parent either, so all are closed but those on a list. Interface:
 //! [close_range(2)](https://man7.org/linux/man-pages/man2/close_range.2.html), Linux 5.9.
 
 use std::os::fd::RawFd;
@@ -34,8 +34,8 @@ pub fn close_others(keep: &[RawFd]) -> Result<()> {
 
 // ANCHOR: close_range
 fn close_range(first: u32, last: u32) -> Result<()> {
-    // SAFETY: closing descriptors touches no memory. The caller gives the ones that are still used by living objects in
-    // its list, and never returns to code that uses others.
+    // SAFETY: closing descriptors touches no memory. The caller gives the ones that are still used by living
+    // objects in its list, and never returns to code that uses others.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     match Errno::result(result) {
         Ok(_) => Ok(()),
@@ -48,7 +48,8 @@ fn close_range(first: u32, last: u32) -> Result<()> {
 /// For kernels before 5.9.
 fn close_one_by_one(first: u32, last: u32) -> Result<()> {
     let entries = std::fs::read_dir("/proc/self/fd").context("read the directory \"/proc/self/fd\"")?;
-    // The list is taken before anything is closed: one of the descriptors is the one that reads the directory.
+    // The list is taken before anything is closed: one of the descriptors is the one that reads the
+    // directory.
     let open: Vec<u32> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for fd in open.into_iter().filter(|fd| (first..=last).contains(fd)) {

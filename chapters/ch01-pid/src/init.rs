@@ -2,13 +2,14 @@
 //!
 //! The kernel gives the first process of a PID namespace three duties, and most commands know of none:
 //!
-//! - A process whose parent died gets PID 1 as its parent. When it ends it stays a *zombie* until PID 1 waits for it.
-//! - A signal for which PID 1 has no handler is dropped, where it comes from inside; from outside only SIGKILL and
-//!   SIGSTOP get through. So `docker stop` of a plain command waits ten seconds, and then kills.
+//! - A process whose parent died gets PID 1 as its parent. When it ends it stays a *zombie* until PID 1 waits
+//!   for it.
+//! - A signal for which PID 1 has no handler is dropped, where it comes from inside; from outside only
+//!   SIGKILL and SIGSTOP get through. So `docker stop` of a plain command waits ten seconds, and then kills.
 //! - When PID 1 ends, the kernel kills all others in the namespace.
 //!
-//! So a small init takes the place of PID 1, and the command is its child. `docker run --init` does the same with a
-//! program called tini. Manual pages: pid_namespaces(7), wait(2).
+//! So a small init takes the place of PID 1, and the command is its child. `docker run --init` does the same
+//! with a program called tini. Manual pages: pid_namespaces(7), wait(2).
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd};
@@ -26,8 +27,8 @@ use crate::spawn::exit_now;
 use crate::wait::{Whom, wait};
 
 // ANCHOR: init
-/// Stays behind as init, and runs `command` (which ends in exec) in a child. To be called in PID 1 of a new PID namespace,
-/// by the closure of [`Spawn::start`](crate::Spawn::start).
+/// Stays behind as init, and runs `command` (which ends in exec) in a child. To be called in PID 1 of a new
+/// PID namespace, by the closure of [`Spawn::start`](crate::Spawn::start).
 ///
 /// When the command ends, so does init, with the same status (128 plus the signal where one killed it).
 ///
@@ -75,8 +76,8 @@ fn look_after(command: Pid, signals: &Signals) -> Result<u8> {
     }
 }
 
-/// Waits for each child that has ended; returns the command's status if it is among them. One SIGCHLD may stand for many
-/// children: signals of the same kind do not queue up.
+/// Waits for each child that has ended; returns the command's status if it is among them. One SIGCHLD may
+/// stand for many children: signals of the same kind do not queue up.
 fn reap_all(command: Pid) -> Result<Option<u8>> {
     let mut status_of_command = None;
     loop {
@@ -100,11 +101,11 @@ fn pass_on(command: Pid, signal: i32) -> Result<()> {
     }
 }
 
-/// Overwrites the variables that this process began with. `/proc/1/environ` shows that memory, and there may be secrets of
-/// the host's user in it.
+/// Overwrites the variables that this process began with. `/proc/1/environ` shows that memory, and there may
+/// be secrets of the host's user in it.
 fn forget_environment() {
-    // SAFETY: `environ` is an array of C strings that ends with null. This process has a single thread, which from here on
-    // reads no variable; each string stays a valid, empty one.
+    // SAFETY: `environ` is an array of C strings that ends with null. This process has a single thread, which
+    // from here on reads no variable; each string stays a valid, empty one.
     unsafe {
         unsafe extern "C" {
             static environ: *const *mut libc::c_char;

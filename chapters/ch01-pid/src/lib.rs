@@ -1,16 +1,16 @@
 //! Chapter 1: a process that is PID 1.
 //!
-//! A *PID namespace* is a table of process numbers of its own. The first process in it gets number 1 and is its init:
-//! it adopts orphans, it is shielded from signals that it has no handler for, and when it dies the kernel kills
-//! everything else in the namespace. Namespaces nest: a process has a number in its own namespace and in each one
-//! above, which `NSpid` in `/proc/PID/status` lists. Manual page:
+//! A *PID namespace* is a table of process numbers of its own. The first process in it gets number 1 and is
+//! its init: it adopts orphans, it is shielded from signals that it has no handler for, and when it dies the
+//! kernel kills everything else in the namespace. Namespaces nest: a process has a number in its own
+//! namespace and in each one above, which `NSpid` in `/proc/PID/status` lists. Manual page:
 //! [pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html).
 //!
 //! What stands here, in the order in which a process meets it:
 //!
 //! - [`clone`]: the system call that makes a process, with new namespaces.
-//! - [`spawn`]: the one way in which all of hull makes a process. The child waits at a gate until the host's half of
-//!   the work is done.
+//! - [`spawn`]: the one way in which all of hull makes a process. The child waits at a gate until the host's
+//!   half of the work is done.
 //! - [`report`]: how an error in the child reaches the parent.
 //! - [`descriptors`]: which file descriptors the child must not inherit.
 //! - [`signals`], [`init`]: what PID 1 has to do.

@@ -1,14 +1,17 @@
 //! Pass a descriptor to another process.
 //!
-//! A descriptor is a number in one process's table. Sent as a *control message* of the kind SCM_RIGHTS through a Unix socket, it
-//! arrives as a new number in the receiver's table, for the same open file. Manual pages: unix(7), cmsg(3).
+//! A descriptor is a number in one process's table. Sent as a *control message* of the kind SCM_RIGHTS
+//! through a Unix socket, it arrives as a new number in the receiver's table, for the same open file. Manual
+//! pages: unix(7), cmsg(3).
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
-/// One control message with one descriptor, as cmsg(3) lays it out: the header is aligned, and the data follow it at once.
+// ANCHOR: message
+/// One control message with one descriptor, as cmsg(3) lays it out: the header is aligned, and the data
+/// follow it at once.
 #[repr(C)]
 struct Rights {
     header: libc::cmsghdr,
@@ -29,7 +32,8 @@ impl Rights {
     }
 }
 
-/// Calls `transfer` with a message of `text` and `rights`; the message's pointers are good for the time of the call.
+/// Calls `transfer` with a message of `text` and `rights`; the message's pointers are good for the time of
+/// the call.
 fn with_message(
     text: &mut [u8],
     rights: &mut Rights,
@@ -50,7 +54,9 @@ fn with_message(
         }
     }
 }
+// ANCHOR_END: message
 
+// ANCHOR: pass
 /// Sends `descriptor`, with `text`, which must not be empty: a control message does not travel alone.
 pub(crate) fn send(socket: BorrowedFd, descriptor: BorrowedFd, text: &[u8]) -> Result<()> {
     let (mut text, mut rights) = (text.to_vec(), Rights::new(descriptor.as_raw_fd()));
@@ -79,6 +85,7 @@ pub(crate) fn receive(socket: BorrowedFd) -> Result<OwnedFd> {
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
+// ANCHOR_END: pass
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! One direction between two terminals, through a buffer of our own.
 //!
-//! We read only while the buffer has room, and write only when poll(2) says that the other side takes it. Manual pages:
-//! poll(2), pipe(7) for PIPE_BUF.
+//! We read only while the buffer has room, and write only when poll(2) says that the other side takes it.
+//! Manual pages: poll(2), pipe(7) for PIPE_BUF.
 
 use std::os::fd::BorrowedFd;
 
@@ -10,9 +10,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 
-/// How much is written at once. The user's terminal can't be made non-blocking: the shell that it is shared with would be
-/// hit too. A writable terminal takes this much without a wait.
+// ANCHOR: chunk
+/// How much is written at once. The user's terminal can't be made non-blocking: the shell that it is shared
+/// with would be hit too. A write of this much waits, at worst, for the program that draws the terminal, which
+/// does not wait for the command.
 const CHUNK: usize = libc::PIPE_BUF;
+// ANCHOR_END: chunk
 
 // ANCHOR: relay
 /// Copies from one descriptor to another.
@@ -90,6 +93,7 @@ impl<'a> Relay<'a> {
 }
 // ANCHOR_END: relay
 
+// ANCHOR: is_ready
 /// Asks without waiting.
 fn is_ready(descriptor: BorrowedFd, events: PollFlags) -> Result<bool> {
     let mut source = [PollFd::new(descriptor, events)];
@@ -98,3 +102,4 @@ fn is_ready(descriptor: BorrowedFd, events: PollFlags) -> Result<bool> {
         result => Ok(result.context("poll")? > 0),
     }
 }
+// ANCHOR_END: is_ready

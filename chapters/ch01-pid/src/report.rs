@@ -1,8 +1,8 @@
 //! How an error in the child reaches the parent.
 //!
-//! Between clone3 and exec the child runs our code, but its parent is the one who can tell the user and clean up. A pipe
-//! joins them. Its end in the child is close-on-exec, so the parent learns all it needs from one read: an error, or
-//! the end of file that says that the command runs now. Manual page: pipe(7).
+//! Between clone3 and exec the child runs our code, but its parent is the one who can tell the user and clean
+//! up. A pipe joins them. Its end in the child is close-on-exec, so the parent learns all it needs from one
+//! read: an error, or the end of file that says that the command runs now. Manual page: pipe(7).
 
 use std::fmt;
 use std::fs::File;
@@ -58,8 +58,8 @@ fn errno_of(error: &anyhow::Error) -> Option<Errno> {
 }
 
 // ANCHOR: exit_code
-/// The status with which a program of ours ends because of `error`, in the child or in the parent: 126 or 127 where a
-/// command could not be executed, else 125.
+/// The status with which a program of ours ends because of `error`, in the child or in the parent: 126 or 127
+/// where a command could not be executed, else 125.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<ChildError>() {
         Some(child) => child.exit_code,
@@ -100,6 +100,7 @@ impl Report {
         self.0 = None;
     }
 
+    // ANCHOR: is_awaited
     /// Whether the parent still holds the other end: poll(2) says POLLERR for a pipe that nobody can read.
     pub(crate) fn is_awaited(&self) -> Result<bool> {
         let Some(pipe) = &self.0 else { return Ok(false) };
@@ -107,6 +108,7 @@ impl Report {
         poll(&mut pipe, PollTimeout::ZERO).context("poll of the report")?;
         Ok(!pipe[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)))
     }
+    // ANCHOR_END: is_awaited
 
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.0.as_ref().map(AsFd::as_fd)

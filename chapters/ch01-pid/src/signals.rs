@@ -1,9 +1,9 @@
 //! Signals as events.
 //!
-//! A program that runs another one must pass on the signals that were meant for it. A handler can interrupt the program
-//! anywhere; instead we block the signals and read them from a descriptor when we are ready. Blocked signals are
-//! kept even for PID 1, which otherwise loses each one that it has no handler for. Manual pages: signalfd(2),
-//! sigprocmask(2), signal(7).
+//! A program that runs another one must pass on the signals that were meant for it. A handler can interrupt
+//! the program anywhere; instead we block the signals and read them from a descriptor when we are ready.
+//! Blocked signals are kept even for PID 1, which otherwise loses each one that it has no handler for. Manual
+//! pages: signalfd(2), sigprocmask(2), signal(7).
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What is not passed on: the end of our own child; signals that tell of a fault in this very process; and those by which
-/// a terminal stops a job, which is then this process itself.
+// ANCHOR: not_forwarded
+/// What is not passed on: the end of our own child; signals that tell of a fault in this very process; and
+/// those by which a terminal stops a job, which is then this process itself.
 const NOT_FORWARDED: [Signal; 12] = [
     Signal::SIGCHLD,
     Signal::SIGABRT,
@@ -28,6 +29,7 @@ const NOT_FORWARDED: [Signal; 12] = [
     Signal::SIGTTIN,
     Signal::SIGTTOU,
 ];
+// ANCHOR_END: not_forwarded
 
 // ANCHOR: signals
 /// The blocked signals, as a queue. Dropped, it restores the mask.
@@ -38,8 +40,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks the signals that are passed on, and queues them: all that one process sends another on purpose, with the
-    /// real-time signals.
+    /// Blocks the signals that are passed on, and queues them: all that one process sends another on purpose,
+    /// with the real-time signals.
     ///
     /// # Errors
     ///
@@ -101,8 +103,8 @@ impl Drop for Signals {
 // ANCHOR: hear_of_children
 /// Gives SIGCHLD its default action.
 ///
-/// A parent may have left it ignored, and that is inherited through exec. The kernel then reaps children by itself: their
-/// statuses are lost, and nobody is told of their end.
+/// A parent may have left it ignored, and that is inherited through exec. The kernel then reaps children by
+/// itself: their statuses are lost, and nobody is told of their end.
 pub(crate) fn hear_of_children() -> Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: SIG_DFL installs no code of ours, so no handler can run in a bad state.

@@ -1,9 +1,9 @@
 //! Make a process, and hold it back until all is ready for it.
 //!
-//! A container has two sides. The parent, on the host, writes what only the host may write (the maps of a user
-//! namespace, a cgroup's list of processes, the other end of a network link), and needs the child's pid for it. The child
-//! changes itself, and then becomes the command. So the child must exist before the host's half begins, and must not
-//! go on before that half is done:
+//! A container has two sides. The parent, on the host, writes what only the host may write (the maps of a
+//! user namespace, a cgroup's list of processes, the other end of a network link), and needs the child's pid
+//! for it. The child changes itself, and then becomes the command. So the child must exist before the host's
+//! half begins, and must not go on before that half is done:
 //!
 //! ```text
 //!   parent                                child
@@ -89,7 +89,8 @@ impl<'a> Spawn<'a> {
     // ANCHOR_END: builder
 
     // ANCHOR: start
-    /// Makes the child. It waits at the gate; once released, it runs `child`, which ends in exec or in an error.
+    /// Makes the child. It waits at the gate; once released, it runs `child`, which ends in exec or in an
+    /// error.
     ///
     /// # Errors
     ///
@@ -145,13 +146,17 @@ impl<'a> Spawn<'a> {
                 "the parent died while the child started"
             );
 
-            // Its terminal stays the parent's alone: through /dev/tty the child could else type commands into the user's
-            // shell (the ioctl TIOCSTI; CVE-2017-5226).
+            // Its terminal stays the parent's alone: through /dev/tty the child could else type commands into
+            // the user's shell (the ioctl TIOCSTI; CVE-2017-5226).
             info!(target: "syscall", "setsid()  a session of its own: the user's terminal is out of reach");
             nix::unistd::setsid().context("setsid")?;
             let mut keep = self.keep.clone();
             keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));
-            info!(target: "syscall", "close_range(3, ~0)  nothing of the host's comes along: all but {} of ours", keep.len());
+            info!(
+                target: "syscall",
+                "close_range(3, ~0)  nothing of the host's comes along: all but {} of ours",
+                keep.len()
+            );
             close_others(&keep)?;
             child(&mut report)
         };
@@ -180,8 +185,9 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
 }
 
-/// The flags that ask for a new namespace. Others change what the child shares with us: with CLONE_VM it would run on our
-/// stack.
+// ANCHOR: namespaces
+/// The flags that ask for a new namespace. Others change what the child shares with us: with CLONE_VM it
+/// would run on our stack.
 fn namespaces() -> CloneFlags {
     // CLONE_NEWTIME of linux/sched.h, which nix does not name.
     const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
@@ -194,6 +200,7 @@ fn namespaces() -> CloneFlags {
         | CloneFlags::CLONE_NEWNET
         | CLONE_NEWTIME
 }
+// ANCHOR_END: namespaces
 
 fn describe(namespaces: CloneFlags, into_cgroup: bool) -> String {
     let mut flags: Vec<&str> = namespaces.iter_names().map(|(name, _)| name).collect();
@@ -269,7 +276,8 @@ impl Child {
         self.pid
     }
 
-    /// Sends the signal with the number `signal` to the child, and to no other process that may get its pid later.
+    /// Sends the signal with the number `signal` to the child, and to no other process that may get its pid
+    /// later.
     ///
     /// # Errors
     ///
@@ -288,7 +296,8 @@ impl Child {
         self.pidfd.try_clone().context("duplicate the pidfd")
     }
 
-    /// Waits for the child's end; returns the status that a shell would show: its own, or 128 plus its signal.
+    /// Waits for the child's end; returns the status that a shell would show: its own, or 128 plus its
+    /// signal.
     ///
     /// # Errors
     ///
@@ -318,4 +327,3 @@ impl Drop for Child {
     }
 }
 // ANCHOR_END: child
-

@@ -1,12 +1,13 @@
 //! A terminal of its own.
 //!
-//! A pseudo-terminal is a pair: what is written to one end is read at the other. A shell holds the *slave*, which behaves
-//! like a terminal (it edits lines, turns Ctrl-C into SIGINT, has a size); we hold the *master*, and copy between it and the
-//! terminal of the user.
+//! A pseudo-terminal is a pair: what is written to one end is read at the other. A shell holds the *slave*,
+//! which behaves like a terminal (it edits lines, turns Ctrl-C into SIGINT, has a size); we hold the
+//! *master*, and copy between it and the terminal of the user.
 //!
-//! Why not hand the user's terminal to the container? It does not belong there: its session and its process groups are
-//! numbers of the host's PID namespace, so the shell has no job control; and whoever holds it can read what the user
-//! types after the container has ended. Manual pages: pty(7), ioctl_tty(2), setsid(2), termios(3).
+//! Why not hand the user's terminal to the container? It does not belong there: its session and its process
+//! groups are numbers of the host's PID namespace, so the shell has no job control; and whoever holds it can
+//! read what the user types after the container has ended. Manual pages: pty(7), ioctl_tty(2), setsid(2),
+//! termios(3).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -71,8 +72,8 @@ pub fn use_as_stdio(slave: &OwnedFd) -> Result<()> {
     unistd::dup2_stderr(slave).context("dup2 to standard error")
 }
 
-/// Makes standard input the controlling terminal of a session of this process's own: its process group is in the foreground,
-/// and Ctrl-C goes there.
+/// Makes standard input the controlling terminal of a session of this process's own: its process group is in
+/// the foreground, and Ctrl-C goes there.
 ///
 /// # Errors
 ///
@@ -91,8 +92,8 @@ pub fn take_control() -> Result<()> {
 // ANCHOR_END: pty
 
 // ANCHOR: pass_master
-/// Sends a master through a Unix socket: the child makes the terminal inside, the parent serves it (SCM_RIGHTS in
-/// unix(7)). `runc --console-socket` is this.
+/// Sends a master through a Unix socket: the child makes the terminal inside, the parent serves it
+/// (SCM_RIGHTS in unix(7)). `runc --console-socket` is this.
 ///
 /// # Errors
 ///
@@ -112,7 +113,8 @@ pub fn receive_master(socket: BorrowedFd) -> Result<OwnedFd> {
 // ANCHOR_END: pass_master
 
 // ANCHOR: size
-/// Gives the terminal `to` the size of the terminal `from`. The kernel tells the foreground group by SIGWINCH.
+/// Gives the terminal `to` the size of the terminal `from`. The kernel tells the foreground group by
+/// SIGWINCH.
 ///
 /// # Errors
 ///
@@ -128,8 +130,8 @@ pub fn copy_size(from: BorrowedFd, to: BorrowedFd) -> Result<()> {
 // ANCHOR_END: size
 
 // ANCHOR: raw
-/// The user's terminal in raw mode: each key goes to the container's terminal, which alone gives it a meaning. Dropped,
-/// it is as before.
+/// The user's terminal in raw mode: each key goes to the container's terminal, which alone gives it a
+/// meaning. Dropped, it is as before.
 #[derive(Debug)]
 pub struct RawMode<'a> {
     terminal: BorrowedFd<'a>,

@@ -1,8 +1,8 @@
 //! The end of a child.
 //!
-//! A process that has ended stays as a *zombie* until its parent has asked how: waitid(2). It answers for any child, or for
-//! the one of a pidfd (P_PIDFD, Linux 5.4). The call is made here without nix, which knows no real-time signals: a child that
-//! was killed by one would be an error.
+//! A process that has ended stays as a *zombie* until its parent has asked how: waitid(2). It answers for any
+//! child, or for the one of a pidfd (P_PIDFD, Linux 5.4). The call is made here without nix, which knows no
+//! real-time signals: a child that was killed by one would be an error.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 

@@ -1,5 +1,5 @@
-//! Claims about the library that no lesson shows. `spawn` needs a process with a single thread, so this file is a program of
-//! its own instead of tests of libtest's; it reports as they do.
+//! Claims about the library that no lesson shows. `spawn` needs a process with a single thread, so this file
+//! is a program of its own instead of tests of libtest's; it reports as they do.
 
 use std::io::Read;
 use std::os::fd::AsFd;

@@ -1,7 +1,8 @@
 //! Attributes of a mount: what may not be done through it, whatever the files' own modes allow.
 //!
-//! They belong to the mount, not to the file system: the same directory can be writable at one place and read-only at
-//! another. Manual page: [mount_setattr(2)](https://man7.org/linux/man-pages/man2/mount_setattr.2.html), Linux 5.12.
+//! They belong to the mount, not to the file system: the same directory can be writable at one place and
+//! read-only at another. Manual page:
+//! [mount_setattr(2)](https://man7.org/linux/man-pages/man2/mount_setattr.2.html), Linux 5.12.
 
 use std::fmt;
 use std::ops::{BitOr, Sub};
@@ -33,8 +34,8 @@ impl Attributes {
     /// Times of access are not kept for directories.
     pub const NO_DIR_ATIME: Attributes = Attributes(libc::MOUNT_ATTR_NODIRATIME);
 
-    /// The field that the kinds of access time share. To clear it gives relatime: kept, where the file has changed since or
-    /// a day has passed.
+    /// The field that the kinds of access time share. To clear it gives relatime: kept, where the file has
+    /// changed since or a day has passed.
     pub const ACCESS_TIME: Attributes = Attributes(libc::MOUNT_ATTR__ATIME);
 
     /// The bits, as mount_setattr(2) and fsmount(2) take them.

@@ -1,10 +1,10 @@
 //! /dev: the few devices that every program may expect.
 //!
-//! The host's /dev leads to the disks. A container gets a new tmpfs with what is harmless: null, zero, full, random,
-//! urandom, tty; a devpts of its own for terminals; shared memory; and links. A device file is a pair of numbers, major
-//! and minor, that name a driver; making one takes CAP_MKNOD over the host, so in a user namespace the host's files are
-//! bound instead. The list is that of the OCI runtime specification ("Default Devices"). Manual pages: mknod(2), null(4),
-//! random(4), tty(4), pts(4), shm_overview(7).
+//! The host's /dev leads to the disks. A container gets a new tmpfs with what is harmless: null, zero, full,
+//! random, urandom, tty; a devpts of its own for terminals; shared memory; and links. A device file is a pair
+//! of numbers, major and minor, that name a driver; making one takes CAP_MKNOD over the host, so in a user
+//! namespace the host's files are bound instead. The list is that of the OCI runtime specification ("Default
+//! Devices"). Manual pages: mknod(2), null(4), random(4), tty(4), pts(4), shm_overview(7).
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -49,7 +49,10 @@ pub fn mount(root: &Root) -> Result<()> {
     // Everything else is made below the new mount's own descriptor: `place` is what it covers.
     let dev = Root::from(tree);
 
-    info!(target: "syscall", "mknodat(dev, \"null\", S_IFCHR | 0666, makedev(1, 3))  and zero, full, random, urandom, tty");
+    info!(
+        target: "syscall",
+        "mknodat(dev, \"null\", S_IFCHR | 0666, makedev(1, 3))  and zero, full, random, urandom, tty"
+    );
     let mut bound = false;
     for (name, major, minor) in DEVICES {
         bound |= device(&dev, name, major, minor)?;
@@ -67,7 +70,8 @@ pub fn mount(root: &Root) -> Result<()> {
 // ANCHOR_END: dev
 
 // ANCHOR: device
-/// Makes one character device in `dev`, or binds the host's where only the host's root may make one; tells whether it did.
+/// Makes one character device in `dev`, or binds the host's where only the host's root may make one; tells
+/// whether it did.
 fn device(dev: &Root, name: &str, major: u64, minor: u64) -> Result<bool> {
     let all = Mode::from_bits_truncate(0o666);
     debug!(target: "syscall", "mknodat(dev, {name:?}, S_IFCHR | 0666, makedev({major}, {minor}))  a device");
@@ -101,11 +105,15 @@ fn bind_device(dev: &Root, name: &str, major: u64, minor: u64) -> Result<()> {
 fn mount_pts(dev: &Root) -> Result<()> {
     let place = directory(dev, "pts", 0o755)?;
     let attributes = Attributes::NO_SUID | Attributes::NO_EXEC;
-    // Group 5 is tty: programs such as write(1) rely on it. In a user namespace it may not exist; devpts says EINVAL.
+    // Group 5 is tty: programs such as write(1) rely on it. In a user namespace it may not exist; devpts says
+    // EINVAL.
     let options = [Text("mode", "620"), Text("ptmxmode", "666"), Text("gid", "5")];
     let tree = match Tree::new("devpts", &options, attributes) {
         Err(error) if error.root_cause().downcast_ref() == Some(&Errno::EINVAL) => {
-            info!(target: "say", "No group 5 (tty) is mapped here, so terminals belong to their users' own group.");
+            info!(
+                target: "say",
+                "No group 5 (tty) is mapped here, so terminals belong to their users' own group."
+            );
             Tree::new("devpts", &options[..2], attributes)?
         }
         result => result?,

@@ -1,7 +1,7 @@
 //! The making of a new file system, step by step: fsopen(2), fsconfig(2), fsmount(2).
 //!
-//! The *file system context* collects the settings one at a time, so a wrong one is refused by itself, and the kernel puts
-//! into words what is wrong: they are read from the context's descriptor. Linux 5.2.
+//! The *file system context* collects the settings one at a time, so a wrong one is refused by itself, and
+//! the kernel puts into words what is wrong: they are read from the context's descriptor. Linux 5.2.
 
 use std::ffi::CString;
 use std::fmt;
@@ -70,6 +70,7 @@ impl Context {
 }
 // ANCHOR_END: context
 
+// ANCHOR: messages
 impl Context {
     fn refusal(&self, errno: Errno, operation: &str) -> anyhow::Error {
         let said = self.messages();
@@ -78,7 +79,8 @@ impl Context {
         anyhow!(errno).context(format!("{operation} of {:?}{said}", self.kind))
     }
 
-    /// What the kernel has to say: each read(2) gives one message, with its kind (`e`, `w`, `i`) and a space before it.
+    /// What the kernel has to say: each read(2) gives one message, with its kind (`e`, `w`, `i`) and a space
+    /// before it.
     fn messages(&self) -> Vec<String> {
         let mut messages = Vec::new();
         let mut message = [0; 1024];
@@ -90,6 +92,7 @@ impl Context {
         messages
     }
 }
+// ANCHOR_END: messages
 
 impl fmt::Display for Setting<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {

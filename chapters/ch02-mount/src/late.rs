@@ -1,8 +1,9 @@
 //! Attributes on a kernel before 5.12, which has no mount_setattr(2).
 //!
-//! There mount(2) with MS_REMOUNT | MS_BIND changes one attached mount, by its path. It *replaces* the attributes, so those
-//! that the mount has are read first: to drop one would be an error in a user namespace, and a hole elsewhere. For an instant
-//! the mount is there without its new attributes, which is why the newer call exists.
+//! There mount(2) with MS_REMOUNT | MS_BIND changes one attached mount, by its path. It *replaces* the
+//! attributes, so those that the mount has are read first: to drop one would be an error in a user namespace,
+//! and a hole elsewhere. For an instant the mount is there without its new attributes, which is why the newer
+//! call exists.
 
 use std::ffi::OsString;
 use std::fs::read_to_string;
@@ -32,8 +33,10 @@ struct Line {
     options: String,
 }
 
+// ANCHOR: late
 impl Late {
-    /// Makes the change to the attached mount whose root is `mount`, and to those below it if that was asked for.
+    /// Makes the change to the attached mount whose root is `mount`, and to those below it if that was asked
+    /// for.
     pub(crate) fn apply_to(&self, mount: BorrowedFd) -> Result<()> {
         let table = read_table()?;
         let mut mounts = vec![mount_id(mount)?];
@@ -58,8 +61,10 @@ impl Late {
         Ok(())
     }
 }
+// ANCHOR_END: late
 
-/// The id of the mount that a descriptor leads to: the line `mnt_id` of /proc/self/fdinfo (proc_pid_fdinfo(5)).
+/// The id of the mount that a descriptor leads to: the line `mnt_id` of /proc/self/fdinfo
+/// (proc_pid_fdinfo(5)).
 fn mount_id(mount: BorrowedFd) -> Result<u32> {
     let file = format!("/proc/self/fdinfo/{}", mount.as_raw_fd());
     let text = read_to_string(&file).with_context(|| format!("read {file:?}"))?;

@@ -1,14 +1,16 @@
 //! Chapter 2: a mount table of its own.
 //!
-//! A *mount* attaches a tree of files at a directory. The list of all mounts belongs to a *mount namespace*: a process in
-//! a namespace of its own can mount and unmount without a trace outside. chroot(2) moves a pointer and leaves the host's
-//! whole tree in place behind it; pivot_root(2) in a mount namespace takes that tree away. Manual page:
+//! A *mount* attaches a tree of files at a directory. The list of all mounts belongs to a *mount namespace*:
+//! a process in a namespace of its own can mount and unmount without a trace outside. chroot(2) moves a
+//! pointer and leaves the host's whole tree in place behind it; pivot_root(2) in a mount namespace takes that
+//! tree away. Manual page:
 //! [mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html).
 //!
 //! What stands here, in the order in which a container's files are put together:
 //!
 //! - [`propagation`]: no mount of ours may appear outside.
-//! - [`tree`]: the mount as an object: made or copied, given its attributes, attached. [`attributes`]: read-only, nosuid...
+//! - [`tree`]: the mount as an object: made or copied, given its attributes, attached. [`attributes`]:
+//!   read-only, nosuid...
 //! - [`resolve`]: a path inside a root file system that may lie about where it leads.
 //! - [`proc`], [`sysfs`], [`dev`]: what a root file system needs from the kernel.
 //! - [`volume`]: a directory of the host's, inside.

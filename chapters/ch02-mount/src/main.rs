@@ -103,7 +103,8 @@ fn run(lesson: &Lesson, arguments: &Arguments, root: &Path) -> Result<u8> {
 // ANCHOR_END: run
 
 // ANCHOR: build_root
-/// The child's half: private mounts, the new root and what belongs in it, and then nothing of the host's is left.
+/// The child's half: private mounts, the new root and what belongs in it, and then nothing of the host's is
+/// left.
 fn build_root(path: &Path, arguments: &Arguments) -> Result<()> {
     // Modes are meant as they are written, whatever the user's umask.
     umask(Mode::empty());

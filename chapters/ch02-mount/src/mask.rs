@@ -1,8 +1,9 @@
 //! What a container must not see, or not change, although it is mounted.
 //!
-//! Some files of /proc and /sys are not part of any namespace: what is read there tells of the host, what is written there
-//! changes it. `/proc/kcore` is the host's memory, `/proc/sysrq-trigger` reboots it. They are covered: a file by
-//! `/dev/null`, a directory by an empty tmpfs; or made read-only by a bind mount of the path onto itself.
+//! Some files of /proc and /sys are not part of any namespace: what is read there tells of the host, what is
+//! written there changes it. `/proc/kcore` is the host's memory, `/proc/sysrq-trigger` reboots it. They are
+//! covered: a file by `/dev/null`, a directory by an empty tmpfs; or made read-only by a bind mount of the
+//! path onto itself.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -32,16 +33,23 @@ pub const READ_ONLY_IN_PROC: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trig
 // ANCHOR: defaults
 /// Masks and guards what Docker does by default, in the mounted `proc` and `sys`.
 ///
-/// They are given as mounts, not looked up as `/proc` and `/sys`: those paths belong to the container's files.
+/// They are given as mounts, not looked up as `/proc` and `/sys`: those paths belong to the container's
+/// files.
 ///
 /// # Errors
 ///
 /// Names the path.
 pub fn apply_defaults(proc: &Root, sys: &Root) -> Result<()> {
-    info!(target: "syscall", "move_mount(cover, \"/proc/kcore\") ...  over each path that tells of the host, where it exists");
+    info!(
+        target: "syscall",
+        "move_mount(cover, \"/proc/kcore\") ...  over each path that tells of the host, where it exists"
+    );
     MASKED_IN_PROC.iter().try_for_each(|path| mask(proc, Path::new(path)))?;
     MASKED_IN_SYS.iter().try_for_each(|path| mask(sys, Path::new(path)))?;
-    info!(target: "syscall", "mount_setattr(\"/proc/sys\", +ro) ...  for each path that changes the host, where it exists");
+    info!(
+        target: "syscall",
+        "mount_setattr(\"/proc/sys\", +ro) ...  for each path that changes the host, where it exists"
+    );
     READ_ONLY_IN_PROC.iter().try_for_each(|path| read_only(proc, Path::new(path)))
 }
 // ANCHOR_END: defaults
@@ -72,8 +80,8 @@ pub fn mask(root: &Root, path: &Path) -> Result<()> {
     cover.attach(&place, path)
 }
 
-/// The host's /dev/null, and nothing that only has its name: CVE-2025-31133 was a container's own `/dev/null`, a symbolic
-/// link, that runc bound over the file which it meant to hide.
+/// The host's /dev/null, and nothing that only has its name: CVE-2025-31133 was a container's own
+/// `/dev/null`, a symbolic link, that runc bound over the file which it meant to hide.
 fn null_device() -> Result<Tree> {
     let tree = Tree::copy_at(AT_FDCWD, Path::new("/dev/null"), false, Level::Debug)?;
     let status = fstat(&tree).context("stat \"/dev/null\"")?;
@@ -82,7 +90,8 @@ fn null_device() -> Result<Tree> {
     Ok(tree)
 }
 
-/// Makes what is at `path` inside `root` read-only, with all below. A path that does not exist is passed over.
+/// Makes what is at `path` inside `root` read-only, with all below. A path that does not exist is passed
+/// over.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
 //! The new root takes the old one's place.
 //!
-//! pivot_root(2) changes the *mount* at the top of a mount namespace, and with it the root directory of every process in
-//! the namespace that stood at the old top. The old tree goes to a directory below the new one, and is then unmounted: after
-//! that the host's files are not hidden, they are not there. That is what chroot(2) can't do. Manual page:
-//! [pivot_root(2)](https://man7.org/linux/man-pages/man2/pivot_root.2.html).
+//! pivot_root(2) changes the *mount* at the top of a mount namespace, and with it the root directory of every
+//! process in the namespace that stood at the old top. The old tree goes to a directory below the new one,
+//! and is then unmounted: after that the host's files are not hidden, they are not there. That is what
+//! chroot(2) can't do. Manual page: [pivot_root(2)](https://man7.org/linux/man-pages/man2/pivot_root.2.html).
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -20,8 +20,8 @@ use crate::tree::change_mount;
 use crate::{Attributes, Change, Root, Tree};
 
 // ANCHOR: make_mount_point
-/// Makes the directory `root` the root of a mount, which pivot_root(2) asks for: it is bound onto itself, and what is mounted
-/// below comes along.
+/// Makes the directory `root` the root of a mount, which pivot_root(2) asks for: it is bound onto itself, and
+/// what is mounted below comes along.
 ///
 /// # Errors
 ///
@@ -39,14 +39,16 @@ pub fn make_mount_point(root: &Path) -> Result<Root> {
 ///
 /// # Errors
 ///
-/// EINVAL: the root's mount or its parent is shared (see [`propagation`](crate::propagation)), or it is no mount's root;
-/// or the old root is the initial ramfs, which can't be moved.
+/// EINVAL: the root's mount or its parent is shared (see [`propagation`](crate::propagation)), or it is no
+/// mount's root; or the old root is the initial ramfs, which can't be moved.
 pub fn pivot(root: &Root) -> Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let old_root = open("/", flags, Mode::empty()).context("open the old root \"/\"")?;
     info!(target: "syscall", "fchdir(root)  stand in the new root");
     unistd::fchdir(root).context("fchdir to the new root")?;
 
-    // Both arguments are the same directory: the old root is then stacked on top of the new one, at the same place, and no
-    // directory for it (the manual's put_old) has to exist in the container's files.
+    // Both arguments are the same directory: the old root is then stacked on top of the new one, at the same
+    // place, and no directory for it (the manual's put_old) has to exist in the container's files.
     info!(target: "syscall", "pivot_root(\".\", \".\")  the new root takes the old one's place");
     unistd::pivot_root(".", ".").map_err(|errno| {
         let hint = match errno {
@@ -56,14 +58,20 @@ pub fn pivot(root: &Root) -> Result<()> {
         anyhow!(errno).context(format!("pivot_root to the new root ({hint})"))
     })?;
 
+    // `.` is still the new root. Without this step its mounts would become slaves, and a volume lose its
+    // propagation.
+    info!(target: "syscall", "fchdir(old root)  stand in the old root, which lies on top");
+    unistd::fchdir(&old_root).context("fchdir to the old root")?;
+
     // A mount of the old root that is shared would pass its end on to the host, where its copy would go too.
-    info!(target: "syscall", "mount(NULL, \".\", NULL, MS_REC | MS_SLAVE, NULL)  the host must not hear of what comes next");
+    info!(target: "syscall", "mount(NULL, \".\", NULL, MS_REC | MS_SLAVE, NULL)  the host must not hear of the end");
     let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(None::<&str>, ".", None::<&str>, slave, None::<&str>)
         .context("mount the old root with MS_REC | MS_SLAVE")?;
 
-    // Detached, since it is busy: it has mounts below it, and every process's old directories. Nobody can reach it any more.
-    info!(target: "syscall", "umount2(\".\", MNT_DETACH)  the old root, which lies on top: the host's files are gone");
+    // Detached, since it is busy: it has mounts below it, and every process's old directories. Nobody can
+    // reach it any more.
+    info!(target: "syscall", "umount2(\".\", MNT_DETACH)  the old root goes: the host's files are not there");
     umount2(".", MntFlags::MNT_DETACH).context("umount2 of the old root")?;
 
     info!(target: "syscall", "chdir(\"/\")  and stand in the root that is left");

@@ -1,8 +1,8 @@
 //! /proc: the kernel's account of the processes.
 //!
-//! A procfs belongs to the PID namespace of the process that mounts it, and shows the processes of that one. So PID 1 of a
-//! new namespace needs a new one: in the old one it would see the host's processes, and not find itself. Manual page:
-//! proc(5).
+//! A procfs belongs to the PID namespace of the process that mounts it, and shows the processes of that one.
+//! So PID 1 of a new namespace needs a new one: in the old one it would see the host's processes, and not
+//! find itself. Manual page: proc(5).
 
 use std::path::Path;
 
@@ -15,8 +15,8 @@ use crate::{Attributes, Root, Tree};
 ///
 /// # Errors
 ///
-/// EPERM in a user namespace where the host's own /proc is masked, as in a container of Docker's: the kernel does
-/// not show there what was hidden from us here.
+/// EPERM in a user namespace where the host's own /proc is masked, as in a container of Docker's: the kernel
+/// does not show there what was hidden from us here.
 pub fn mount(root: &Root) -> Result<Root> {
     let place = root.mount_point(Path::new("/proc"))?;
     let attributes = Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;

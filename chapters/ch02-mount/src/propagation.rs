@@ -1,8 +1,9 @@
 //! Propagation: whether a mount event in one namespace is repeated in another.
 //!
-//! A new mount namespace begins as a copy. Where a mount was *shared* (systemd makes all of the host's so), original and
-//! copy are *peers*: what is mounted below one appears below the other. That would undo the namespace. A *private* mount
-//! has no peers; a *slave* receives, but does not send. Manual page: mount_namespaces(7), "Shared subtrees".
+//! A new mount namespace begins as a copy. Where a mount was *shared* (systemd makes all of the host's so),
+//! original and copy are *peers*: what is mounted below one appears below the other. That would undo the
+//! namespace. A *private* mount has no peers; a *slave* receives, but does not send. Manual page:
+//! mount_namespaces(7), "Shared subtrees".
 
 use std::path::Path;
 

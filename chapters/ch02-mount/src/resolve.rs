@@ -1,9 +1,10 @@
 //! A path inside a root file system that may lie.
 //!
-//! The files of a container belong to whoever made its image. `/etc` may be a symbolic link to the host's `/etc`; `..` may
-//! lead out; a component may change between a check and its use. So a path is never checked first and used afterwards: the
-//! kernel resolves it in one step with the container's root as its root, and answers with a descriptor, which can't be
-//! moved any more. CVE-2019-16884, 2021-30465 and 2025-31133 are what happened to runc where it did otherwise. Interface:
+//! The files of a container belong to whoever made its image. `/etc` may be a symbolic link to the host's
+//! `/etc`; `..` may lead out; a component may change between a check and its use. So a path is never checked
+//! first and used afterwards: the kernel resolves it in one step with the container's root as its root, and
+//! answers with a descriptor, which can't be moved any more. CVE-2019-16884, 2021-30465 and 2025-31133 are
+//! what happened to runc where it did otherwise. Interface:
 //! [openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html), Linux 5.6.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,8 +35,8 @@ impl Root {
         Ok(Root(root))
     }
 
-    /// Opens `path` inside: `..` stops at the root, an absolute symbolic link starts there, and the links of procfs that
-    /// jump elsewhere ("magic links") are refused with ELOOP.
+    /// Opens `path` inside: `..` stops at the root, an absolute symbolic link starts there, and the links of
+    /// procfs that jump elsewhere ("magic links") are refused with ELOOP.
     ///
     /// # Errors
     ///
@@ -49,7 +50,8 @@ impl Root {
             OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT | resolve);
         loop {
             match openat2(&self.0, path, how) {
-                // A rename or a mount somewhere raced with a `..`: the kernel was not sure, and wants to be asked again.
+                // A rename or a mount somewhere raced with a `..`: the kernel was not sure, and wants to be
+                // asked again.
                 Err(Errno::EAGAIN) => continue,
                 result => return result,
             }
@@ -69,8 +71,9 @@ impl Root {
         self.walk(path, ResolveFlag::RESOLVE_NO_MAGICLINKS)
     }
 
-    /// As [`Root::directory`], where no symbolic link may be on the way: for /proc, /sys and /dev, on which others rely. With
-    /// `/proc` a link to `/`, the new procfs would cover the root, and no mask would find its path.
+    /// As [`Root::directory`], where no symbolic link may be on the way: for /proc, /sys and /dev, on which
+    /// others rely. With `/proc` a link to `/`, the new procfs would cover the root, and no mask would find
+    /// its path.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! /sys: the kernel's account of devices, modules and limits.
 //!
-//! A sysfs shows the network links of one network namespace, and only who owns that namespace may mount it. Until chapter 3
-//! gives the container a network namespace of its own, that is the host's, so a plain user can't: there the host's
-//! own /sys is bound, with the mounts below it, read-only. Manual page: sysfs(5).
+//! A sysfs shows the network links of one network namespace, and only who owns that namespace may mount it.
+//! Until chapter 3 gives the container a network namespace of its own, that is the host's, so a plain user
+//! can't: there the host's own /sys is bound, with the mounts below it, read-only. Manual page: sysfs(5).
 
 use std::path::Path;
 
@@ -24,7 +24,10 @@ pub fn mount(root: &Root) -> Result<Root> {
     let guarded = Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;
     let tree = match Tree::new("sysfs", &[], guarded) {
         Err(error) if error.root_cause().downcast_ref() == Some(&Errno::EPERM) => {
-            info!(target: "say", "A new /sys needs a network namespace of our own, so the host's is bound, read-only.");
+            info!(
+                target: "say",
+                "A new /sys needs a network namespace of our own, so the host's is bound, read-only."
+            );
             let mut host = Tree::copy(Path::new("/sys"), true)?;
             let kind = fstatfs(&host).context("statfs \"/sys\"")?.filesystem_type();
             ensure!(kind == SYSFS_MAGIC, "\"/sys\" of the host is no sysfs");

@@ -1,10 +1,11 @@
 //! A mount as an object.
 //!
-//! mount(2) does three things at once: make or find a tree of files, give it attributes, attach it at a path. The newer
-//! calls (Linux 5.2) do them one by one, on a file descriptor: a *detached* mount, which no path leads to, is got by
-//! open_tree(2) (a copy of an existing mount: a *bind mount*) or by fsopen(2) and fsmount(2) (a new file system);
-//! mount_setattr(2) changes it while nobody can see it; move_mount(2) attaches it. So a read-only mount is never
-//! writable for an instant, and the place of attachment is a descriptor, which no symbolic link can move.
+//! mount(2) does three things at once: make or find a tree of files, give it attributes, attach it at a path.
+//! The newer calls (Linux 5.2) do them one by one, on a file descriptor: a *detached* mount, which no path
+//! leads to, is got by open_tree(2) (a copy of an existing mount: a *bind mount*) or by fsopen(2) and
+//! fsmount(2) (a new file system); mount_setattr(2) changes it while nobody can see it; move_mount(2)
+//! attaches it. So a read-only mount is never writable for an instant, and the place of attachment is a
+//! descriptor, which no symbolic link can move.
 
 use std::ffi::CString;
 use std::fmt;
@@ -35,19 +36,19 @@ pub struct Tree {
 
 // ANCHOR: copy
 impl Tree {
-    /// A copy of the mounts at `source`: the same files, to be attached at a second place. With `recursive`, the mounts
-    /// below `source` come along.
+    /// A copy of the mounts at `source`: the same files, to be attached at a second place. With `recursive`,
+    /// the mounts below `source` come along.
     ///
     /// # Errors
     ///
-    /// Names `source`. EINVAL without `recursive`: in a user namespace, a mount must not be parted from those that the
-    /// host's root put on top of it, for they may hide something.
+    /// Names `source`. EINVAL without `recursive`: in a user namespace, a mount must not be parted from those
+    /// that the host's root put on top of it, for they may hide something.
     pub fn copy(source: &Path, recursive: bool) -> Result<Tree> {
         Tree::copy_at(AT_FDCWD, source, recursive, Level::Info)
     }
 
-    /// As [`Tree::copy`], for a path below the directory `directory`; with an empty `source`, of `directory` itself, which
-    /// may be any file. `level` says how loudly the steps of this mount are narrated.
+    /// As [`Tree::copy`], for a path below the directory `directory`; with an empty `source`, of `directory`
+    /// itself, which may be any file. `level` says how loudly the steps of this mount are narrated.
     ///
     /// # Errors
     ///
@@ -55,7 +56,11 @@ impl Tree {
     pub fn copy_at(directory: BorrowedFd, source: &Path, recursive: bool, level: Level) -> Result<Tree> {
         let name = format!("{}", source.display());
         let (flag, how) = if recursive { (libc::AT_RECURSIVE as u32, " | AT_RECURSIVE") } else { (0, "") };
-        log!(target: "syscall", level, "open_tree({source:?}, OPEN_TREE_CLONE{how})  a copy of this mount, not attached yet");
+        log!(
+            target: "syscall",
+            level,
+            "open_tree({source:?}, OPEN_TREE_CLONE{how})  a copy of this mount, not attached yet"
+        );
         let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32 | flag;
         let path = c_string(source.as_os_str().as_encoded_bytes())?;
         // SAFETY: the path is a C string that lives through the call.
@@ -80,13 +85,13 @@ pub enum Setting<'a> {
 }
 
 impl Tree {
-    /// A new file system of the kind `kind` (`proc`, `tmpfs`...). Without a setting `source`, that is the kind too: what the
-    /// mount table shows where no device is mounted.
+    /// A new file system of the kind `kind` (`proc`, `tmpfs`...). Without a setting `source`, that is the
+    /// kind too: what the mount table shows where no device is mounted.
     ///
     /// # Errors
     ///
-    /// Names the file system, the setting that was refused, and what the kernel says of it; ENODEV where this kernel does not
-    /// have the file system.
+    /// Names the file system, the setting that was refused, and what the kernel says of it; ENODEV where this
+    /// kernel does not have the file system.
     pub fn new(kind: &str, settings: &[Setting], attributes: Attributes) -> Result<Tree> {
         Tree::new_at(Level::Info, kind, settings, attributes)
     }
@@ -99,7 +104,11 @@ impl Tree {
     ) -> Result<Tree> {
         let shown: Vec<String> = settings.iter().map(ToString::to_string).collect();
         let shown = shown.join(",");
-        log!(target: "syscall", level, "fsopen({kind:?}), fsconfig({shown}), fsmount({attributes})  a new {kind}, not attached yet");
+        log!(
+            target: "syscall",
+            level,
+            "fsopen({kind:?}), fsconfig({shown}), fsmount({attributes})  a new {kind}, not attached yet"
+        );
 
         let context = filesystem::Context::open(kind)?;
         if !settings.iter().any(|setting| matches!(setting, Setting::Text("source", _))) {
@@ -140,10 +149,15 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// mount_setattr(2)'s errno. On a kernel before 5.12 the change is made when the mount is attached; an id map is refused
-    /// there with ENOSYS.
+    /// mount_setattr(2)'s errno. On a kernel before 5.12 the change is made when the mount is attached; an id
+    /// map is refused there with ENOSYS.
     pub fn change(&mut self, change: Change, recursive: bool) -> Result<()> {
-        log!(target: "syscall", self.level, "mount_setattr({:?}, {change})  before anybody can reach it", self.name);
+        log!(
+            target: "syscall",
+            self.level,
+            "mount_setattr({:?}, {change})  before anybody can reach it",
+            self.name
+        );
         match change_mount(self.mount.as_fd(), change, recursive) {
             Err(Errno::ENOSYS) if change.id_map.is_none() => self.late = Some(change.late(recursive)),
             result => result.with_context(|| format!("mount_setattr {:?} ({change})", self.name))?,
@@ -155,8 +169,8 @@ impl Tree {
 
 // ANCHOR: attach
 impl Tree {
-    /// Attaches the mount on top of `place`, which is open: a directory, or a file where the mount is of a file. `shown` is the
-    /// place's path for messages.
+    /// Attaches the mount on top of `place`, which is open: a directory, or a file where the mount is of a
+    /// file. `shown` is the place's path for messages.
     ///
     /// # Errors
     ///
@@ -192,7 +206,8 @@ impl From<Tree> for OwnedFd {
 // ANCHOR: change_mount
 /// Changes the mount whose root is `mount`: mount_setattr(2).
 pub(crate) fn change_mount(mount: BorrowedFd, change: Change, recursive: bool) -> Result<(), Errno> {
-    // The kinds of access time are one field of three values, not flags: the field is cleared before one is set.
+    // The kinds of access time are one field of three values, not flags: the field is cleared before one is
+    // set.
     let access_time = Attributes::ACCESS_TIME;
     let clear = if change.set.intersects(access_time) { change.clear | access_time } else { change.clear };
     let id_map = if change.id_map.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 };

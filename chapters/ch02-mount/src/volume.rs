@@ -1,6 +1,7 @@
 //! A volume: a directory or file of the host's that appears inside.
 //!
-//! It is a bind mount: no copy, the same files at a second place. What is written there stays when the container is gone.
+//! It is a bind mount: no copy, the same files at a second place. What is written there stays when the
+//! container is gone.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

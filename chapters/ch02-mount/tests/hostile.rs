@@ -57,7 +57,8 @@ fn a_symlink_at_dev_or_proc_or_sys_is_refused() {
     for name in ["dev", "proc", "sys"] {
         let outside = |hostile: &Hostile| hostile.outside.display().to_string();
         let up = |hostile: &Hostile| format!("../../../../../../../..{}", hostile.outside.display());
-        // With /proc a link to /, the new procfs would cover the root, and be reached as /.. without any mask.
+        // With /proc a link to /, the new procfs would cover the root, and be reached as /.. without any
+        // mask.
         for target in
             [outside, up, |_| "/".into(), |_| ".".into(), |_| "/tmp".into()] as [fn(&Hostile) -> String; 5]
         {

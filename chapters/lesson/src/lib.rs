@@ -1,7 +1,7 @@
 //! What every lesson's main shares: narration, the view, privileges, doctor.
 //!
-//! A lesson's `main` reads as the lesson is told. This crate holds what all of them need and none of them teaches. It knows
-//! no chapter, and no library uses it.
+//! A lesson's `main` reads as the lesson is told. This crate holds what all of them need and none of them
+//! teaches. It knows no chapter, and no library uses it.
 
 mod narration;
 pub mod privileges;
@@ -20,7 +20,8 @@ use nix::errno::Errno;
 use narration::Narration;
 use view::View;
 
-/// The exit status where the lesson itself failed. 126 and 127 are for a command that can't be executed or found.
+/// The exit status where the lesson itself failed. 126 and 127 are for a command that can't be executed or
+/// found.
 const FAILED: u8 = 125;
 
 // ANCHOR: flags
@@ -47,7 +48,8 @@ pub struct Flags {
 #[derive(Debug)]
 pub struct Lesson {
     narration: &'static Narration,
-    /// What the host sees, with `--view`, and the host's /proc: in its new root a child may have none of its own.
+    /// What the host sees, with `--view`, and the host's /proc: in its new root a child may have none of its
+    /// own.
     before: Option<(View, File)>,
 }
 
@@ -103,8 +105,8 @@ pub fn parse<Arguments: Parser>() -> Arguments {
     })
 }
 
-/// The frame of every `main`: runs `lesson`, whose result is the exit status. An error is printed with its causes, and
-/// `exit_code` says which status it means.
+/// The frame of every `main`: runs `lesson`, whose result is the exit status. An error is printed with its
+/// causes, and `exit_code` says which status it means.
 pub fn run(exit_code: fn(&anyhow::Error) -> u8, lesson: impl FnOnce() -> Result<u8>) -> ExitCode {
     match lesson() {
         Ok(status) => status.into(),

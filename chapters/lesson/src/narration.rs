@@ -1,18 +1,19 @@
 //! Narration: the logger that prints what a lesson does, step by step.
 //!
-//! Libraries describe each system call at the moment they make it, through the facade of the crate `log`. The target of a
-//! line says what it is:
+//! Libraries describe each system call at the moment they make it, through the facade of the crate `log`. The
+//! target of a line says what it is:
 //!
 //! - `syscall`: a step, numbered: the call as one would write it in C, two spaces, the reason.
 //! - `say`: a sentence of the lesson.
 //! - `kernel`: what was read back from the kernel after a step.
 //!
-//! A lesson is more than one process, and its steps are counted through all of them: the counter stands in a page of memory
-//! that a child shares with its parent. Each process prints its own lines, at once, to a copy of the standard error
-//! that the lesson began with; so a line is never late, and none is lost when a process is killed.
+//! A lesson is more than one process, and its steps are counted through all of them: the counter stands in a
+//! page of memory that a child shares with its parent. Each process prints its own lines, at once, to a copy
+//! of the standard error that the lesson began with; so a line is never late, and none is lost when a process
+//! is killed.
 //!
-//! With `--step` each step waits for Enter before it is done. That is read from `/dev/tty`, opened early: standard input
-//! belongs to the command, and inside a container there may be no `/dev/tty`.
+//! With `--step` each step waits for Enter before it is done. That is read from `/dev/tty`, opened early:
+//! standard input belongs to the command, and inside a container there may be no `/dev/tty`.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
@@ -125,7 +126,7 @@ fn shared_counter() -> Result<&'static AtomicU32> {
     if page == libc::MAP_FAILED {
         return Err(anyhow!(Errno::last()).context("mmap of the counter of steps"));
     }
-    // SAFETY: the page is zeroed, aligned, large enough, and never unmapped. Processes that share it use it as an
-    // atomic only.
+    // SAFETY: the page is zeroed, aligned, large enough, and never unmapped. Processes that share it use it
+    // as an atomic only.
     Ok(unsafe { &*page.cast::<AtomicU32>() })
 }

@@ -1,8 +1,8 @@
 //! The powers that a lesson needs, and how it comes by them.
 //!
-//! The calls that make a container need capabilities. Root has them. A plain user gets them in a user namespace of their
-//! own, which the crate `userns` makes. Where that is forbidden too, sudo is left. Manual pages: capabilities(7),
-//! user_namespaces(7).
+//! The calls that make a container need capabilities. Root has them. A plain user gets them in a user
+//! namespace of their own, which the crate `userns` makes. Where that is forbidden too, sudo is left. Manual
+//! pages: capabilities(7), user_namespaces(7).
 
 use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, stderr, stdin};
@@ -18,7 +18,8 @@ use userns::Mapping;
 
 use crate::probe::{Refusal, in_child};
 
-/// What the kernel demands for mount(2), pivot_root(2) and new namespaces: bit 21 of the set (capabilities(7)).
+/// What the kernel demands for mount(2), pivot_root(2) and new namespaces: bit 21 of the set
+/// (capabilities(7)).
 const CAP_SYS_ADMIN: u32 = 21;
 
 // ANCHOR: privileges
@@ -31,8 +32,9 @@ pub enum Privileges {
     UserNamespace(Mapping),
 }
 
-/// Makes sure that this process has the powers of root: over the host if it has them already, else in a new user
-/// namespace. Where neither works and somebody sits at the terminal, offers sudo; with a "yes" it does not return.
+/// Makes sure that this process has the powers of root: over the host if it has them already, else in a new
+/// user namespace. Where neither works and somebody sits at the terminal, offers sudo; with a "yes" it does
+/// not return.
 ///
 /// # Errors
 ///
@@ -44,7 +46,8 @@ pub fn acquire() -> Result<Privileges> {
     }
     let who = if is_root { "You are root without CAP_SYS_ADMIN here" } else { "You are not root here" };
     info!(target: "say", "{who}, so the lesson makes a user namespace in which you are.");
-    // In a child first: once this process has moved into a namespace where it can do nothing, sudo can't help it either.
+    // In a child first: once this process has moved into a namespace where it can do nothing, sudo can't help
+    // it either.
     match in_child(use_namespace) {
         Ok(_) => user_namespace().map(Privileges::UserNamespace),
         Err(refusal) if is_root => Err(refusal_in_container(refusal)),
@@ -62,8 +65,8 @@ fn user_namespace() -> Result<Mapping> {
     Ok(mapping)
 }
 
-/// Makes a user namespace and uses its powers: a mount table of its own, changed. Ubuntu's AppArmor lets anyone make the
-/// namespace, and then denies the capabilities in it; only a use of them shows that.
+/// Makes a user namespace and uses its powers: a mount table of its own, changed. Ubuntu's AppArmor lets
+/// anyone make the namespace, and then denies the capabilities in it; only a use of them shows that.
 fn use_namespace() -> Result<String, Refusal> {
     let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     unshare(namespaces).map_err(|errno| Refusal::new("unshare(CLONE_NEWUSER | CLONE_NEWNS)", errno))?;
@@ -110,6 +113,7 @@ fn offer_sudo(refusal: Refusal) -> Result<Privileges> {
 }
 // ANCHOR_END: sudo
 
+// ANCHOR: likely_cause
 /// What most often forbids it, on this machine.
 fn likely_cause() -> &'static str {
     let is = |sysctl: &str, value: &str| {
@@ -133,6 +137,7 @@ fn refusal_in_container(refusal: Refusal) -> anyhow::Error {
          --security-opt seccomp=unconfined --security-opt apparmor=unconfined",
     )
 }
+// ANCHOR_END: likely_cause
 
 /// A word as a shell reads it back.
 fn quoted(word: &str) -> String {

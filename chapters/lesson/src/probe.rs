@@ -35,13 +35,13 @@ impl fmt::Display for Refusal {
 
 /// Runs `question` in a forked child and returns its answer.
 ///
-/// The answer comes through a pipe and not as an exit status, which would be lost where the caller has set SIGCHLD
-/// to be ignored.
+/// The answer comes through a pipe and not as an exit status, which would be lost where the caller has set
+/// SIGCHLD to be ignored.
 pub fn in_child(question: impl FnOnce() -> Result<String, Refusal>) -> Result<String, Refusal> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| Refusal::new("pipe2", errno))?;
-    // SAFETY: the child never returns from this block: it runs `question` and leaves by `_exit`. It may allocate,
-    // which is sound after a fork in a process with several threads too, as glibc and musl take malloc's locks
-    // around fork(2); `question` uses nothing else that another thread could have locked.
+    // SAFETY: the child never returns from this block: it runs `question` and leaves by `_exit`. It may
+    // allocate, which is sound after a fork in a process with several threads too, as glibc and musl take
+    // malloc's locks around fork(2); `question` uses nothing else that another thread could have locked.
     let child = match unsafe { fork() }.map_err(|errno| Refusal::new("fork", errno))? {
         ForkResult::Child => {
             drop(reader);
@@ -49,7 +49,8 @@ pub fn in_child(question: impl FnOnce() -> Result<String, Refusal>) -> Result<St
             let written = catch_unwind(AssertUnwindSafe(|| {
                 File::from(writer).write_all(encode(question()).as_bytes()).is_ok()
             }));
-            // SAFETY: `_exit` runs no destructor and flushes no buffer that the child has in common with the parent.
+            // SAFETY: `_exit` runs no destructor and flushes no buffer that the child has in common with the
+            // parent.
             unsafe { libc::_exit(i32::from(written.ok() != Some(true))) }
         }
         ForkResult::Parent { child } => child,
@@ -57,7 +58,8 @@ pub fn in_child(question: impl FnOnce() -> Result<String, Refusal>) -> Result<St
     drop(writer);
     let mut answer = String::new();
     let read = File::from(reader).read_to_string(&mut answer);
-    // ECHILD: the caller ignores SIGCHLD, or its own waiting has taken this child; there is nothing left to do.
+    // ECHILD: the caller ignores SIGCHLD, or its own waiting has taken this child; there is nothing left to
+    // do.
     match waitpid(child, None) {
         Ok(_) | Err(Errno::ECHILD) => {}
         Err(errno) => return Err(Refusal::new("waitpid", errno)),

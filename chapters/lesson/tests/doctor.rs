@@ -1,4 +1,5 @@
-//! Claims about the doctor: it finds what really is forbidden or missing, says what mends it, and leaves nothing behind.
+//! Claims about the doctor: it finds what really is forbidden or missing, says what mends it, and leaves
+//! nothing behind.
 
 use std::fs;
 use std::os::unix::process::CommandExt;

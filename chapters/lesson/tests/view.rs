@@ -204,7 +204,8 @@ fn a_zombie_has_a_view() {
 #[test]
 fn a_kernel_thread_has_a_view() {
     needs!(Root);
-    // In a PID namespace of its own (a container) the machine's kernel threads have no id, and 2 may be anything.
+    // In a PID namespace of its own (a container) the machine's kernel threads have no id, and 2 may be
+    // anything.
     let Ok(view) = View::of(2) else { return };
     assert!(view.root.is_ok() && view.mounts.is_ok(), "{view:?}");
 }

@@ -1,13 +1,14 @@
 //! Become root in a user namespace of one's own.
 //!
 //! A *user namespace* has its own user and group numbers, and its own root. A process that makes one gets all
-//! capabilities in it: over the namespaces that it makes from there, never over the host's. Two files say which number
-//! inside is which number outside: `/proc/PID/uid_map` and `gid_map`. This is how the lessons run without sudo; chapter 7
-//! explains it. Manual page: [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html).
+//! capabilities in it: over the namespaces that it makes from there, never over the host's. Two files say
+//! which number inside is which number outside: `/proc/PID/uid_map` and `gid_map`. This is how the lessons
+//! run without sudo; chapter 7 explains it. Manual page:
+//! [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html).
 //!
 //! An ordinary user may map one number alone: their own. For more, the administrator sets ranges aside in
-//! `/etc/subuid` and `/etc/subgid` ([subuid(5)](https://man7.org/linux/man-pages/man5/subuid.5.html)), and the setuid
-//! programs newuidmap(1) and newgidmap(1) write the maps.
+//! `/etc/subuid` and `/etc/subgid` ([subuid(5)](https://man7.org/linux/man-pages/man5/subuid.5.html)), and
+//! the setuid programs newuidmap(1) and newgidmap(1) write the maps.
 //!
 //! - [`become_root`]: the whole way, for a program that has just started.
 //! - [`map`]: the maps, and who may write them.
@@ -39,7 +40,8 @@ pub enum Mapping {
         /// The map of the groups.
         groups: Vec<IdMap>,
     },
-    /// Root is the user, and there is no other number: files of anyone else show as `nobody`, and chown fails.
+    /// Root is the user, and there is no other number: files of anyone else show as `nobody`, and chown
+    /// fails.
     Single {
         /// Why there are no ranges.
         reason: String,
@@ -52,16 +54,20 @@ pub enum Mapping {
 ///
 /// # Errors
 ///
-/// The errno of unshare(2), with the likely cause: EPERM or ENOSPC where the machine forbids user namespaces, EINVAL where
-/// this process has several threads.
+/// The errno of unshare(2), with the likely cause: EPERM or ENOSPC where the machine forbids user namespaces,
+/// EINVAL where this process has several threads.
 pub fn become_root() -> Result<Mapping> {
     // Asked first: inside, the user's name and number are gone.
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     let ranges = Ranges::of_user(user);
 
-    // Only a process that stands outside may write more than one line. So one stays outside, and waits for us to be in.
+    // Only a process that stands outside may write more than one line. So one stays outside, and waits for us
+    // to be in.
     let helper = ranges.and_then(|ranges| Ok((Outside::start(user, group, &ranges)?, ranges)));
-    info!(target: "syscall", "unshare(CLONE_NEWUSER)  a user namespace: all capabilities, over nothing of the host's");
+    info!(
+        target: "syscall",
+        "unshare(CLONE_NEWUSER)  a user namespace: all capabilities, over nothing of the host's"
+    );
     unshare(CloneFlags::CLONE_NEWUSER).map_err(unshare_error)?;
 
     let written = helper.and_then(|(helper, ranges)| helper.write_maps().map(|()| ranges));

@@ -1,8 +1,9 @@
 //! The maps of a user namespace: `/proc/PID/uid_map`, `gid_map` and `setgroups`.
 //!
-//! A line reads `INSIDE OUTSIDE COUNT`. Each file can be written once. Without CAP_SETUID in the parent namespace the
-//! only line allowed maps the writer's own number; for groups `setgroups` must say `deny` first, for a process could else
-//! drop a group, and with it a prohibition that hangs on the group's membership (CVE-2014-8989).
+//! A line reads `INSIDE OUTSIDE COUNT`. Each file can be written once. Without CAP_SETUID in the parent
+//! namespace the only line allowed maps the writer's own number; for groups `setgroups` must say `deny`
+//! first, for a process could else drop a group, and with it a prohibition that hangs on the group's
+//! membership (CVE-2014-8989).
 
 use std::fmt;
 use std::fs;
@@ -46,10 +47,13 @@ pub(crate) fn arguments(maps: &[IdMap]) -> String {
 }
 
 // ANCHOR: write_single
-/// Maps root to `user` and `group`, this process's own numbers outside, and nothing else. A map that is there already stays:
-/// newuidmap(1) may have written it before newgidmap(1) failed.
+/// Maps root to `user` and `group`, this process's own numbers outside, and nothing else. A map that is there
+/// already stays: newuidmap(1) may have written it before newgidmap(1) failed.
 pub(crate) fn write_single(user: u32, group: u32) -> Result<()> {
-    info!(target: "syscall", "write(uid_map, \"0 {user} 1\")  root inside is this user outside, and nobody else exists");
+    info!(
+        target: "syscall",
+        "write(uid_map, \"0 {user} 1\")  root inside is this user outside, and nobody else exists"
+    );
     if is_empty("/proc/self/uid_map")? {
         write("/proc/self/uid_map", &format!("0 {user} 1"))?;
     }

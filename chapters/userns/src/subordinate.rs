@@ -35,8 +35,8 @@ impl Ranges {
     }
 }
 
-/// The ranges in `text` that belong to the user of this name or number. Lines that are no ranges are passed over, as
-/// newuidmap(1) passes over them.
+/// The ranges in `text` that belong to the user of this name or number. Lines that are no ranges are passed
+/// over, as newuidmap(1) passes over them.
 fn parse(text: &str, name: Option<&str>, number: u32) -> Vec<(u32, u32)> {
     let range = |line: &str| {
         let [owner, first, count] = line.split(':').collect::<Vec<_>>().try_into().ok()?;

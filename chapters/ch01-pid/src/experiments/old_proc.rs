@@ -17,8 +17,16 @@ pub fn shows_the_host(lesson: &Lesson) -> Result<()> {
     let held =
         Spawn::new().namespaces(CloneFlags::CLONE_NEWPID).keep(lesson.descriptors()).dies_with_parent();
     let held = held.start(|_| {
-        info!(target: "kernel", "inside, getpid() is {}, but process 1 of /proc is {}", getpid(), name_of_process_1()?);
-        info!(target: "kernel", "inside, /proc shows more than this one process: {}", number_of_processes()? > 1);
+        info!(
+            target: "kernel",
+            "inside, getpid() is {}, but process 1 of /proc is {}",
+            getpid(), name_of_process_1()?
+        );
+        info!(
+            target: "kernel",
+            "inside, /proc shows more than this one process: {}",
+            number_of_processes()? > 1
+        );
         exit_now(0)
     })?;
     held.release()?.wait()?;

@@ -71,7 +71,11 @@ pub fn with_init(lesson: &Lesson) -> Result<()> {
 fn end(child: &mut Child, signal: Signal) -> Result<()> {
     child.signal(signal as i32)?;
     let status = child.wait()?;
-    info!(target: "kernel", "after {signal} from outside: gone, with status {status} (128 + {})", signal as i32);
+    info!(
+        target: "kernel",
+        "after {signal} from outside: gone, with status {status} (128 + {})",
+        signal as i32
+    );
     Ok(())
 }
 // ANCHOR_END: end

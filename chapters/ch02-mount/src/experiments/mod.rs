@@ -20,7 +20,8 @@ use nix::unistd::pipe2;
 // ANCHOR: experiment
 /// A mount made inside, with the propagation of the mount around it private, and then shared.
 ///
-/// This process plays the host. It moves into a mount namespace first, so that the real host sees nothing of either.
+/// This process plays the host. It moves into a mount namespace first, so that the real host sees nothing of
+/// either.
 pub fn propagation(lesson: &Lesson) -> Result<()> {
     info!(target: "say", "Now this process plays the host, in a mount namespace of its own.");
     info!(target: "syscall", "unshare(CLONE_NEWNS)  a copy of the host's mount table");
@@ -35,7 +36,11 @@ pub fn propagation(lesson: &Lesson) -> Result<()> {
 }
 
 fn mount_inside(lesson: &Lesson, stage: &Path, kind: Propagation) -> Result<()> {
-    info!(target: "say", "A mount made inside, where the mount around it is {}.", format!("{kind:?}").to_lowercase());
+    info!(
+        target: "say",
+        "A mount made inside, where the mount around it is {}.",
+        format!("{kind:?}").to_lowercase()
+    );
     propagation::set(stage, kind, false)?;
     let place = stage.join(format!("{kind:?}").to_lowercase());
     std::fs::create_dir(&place).with_context(|| format!("mkdir {place:?}"))?;
@@ -75,7 +80,8 @@ fn is_mount_point(path: &Path) -> Result<bool> {
     Ok(read_mount_points()?.iter().any(|point| point == path))
 }
 
-/// The mount points in one line, without those below /proc and /sys, which are many and are the same everywhere.
+/// The mount points in one line, without those below /proc and /sys, which are many and are the same
+/// everywhere.
 pub fn mount_points() -> Result<String> {
     let is_detail = |point: &PathBuf| {
         ["/proc", "/sys"].iter().any(|top| point.starts_with(top) && point != Path::new(top))

@@ -10,7 +10,8 @@ use lesson::view::table::{list, table, terminal_width};
 
 /// Shows what a process sees: pids, host name, root, mounts, network, ids, cgroups, namespaces.
 ///
-/// All of it is the kernel's own text, read from /proc. What may not be read is said, with the kernel's reason.
+/// All of it is the kernel's own text, read from /proc. What may not be read is said, with the kernel's
+/// reason.
 ///
 /// Exit status: 0; 1 where there is no such process, or it ended meanwhile.
 #[derive(Parser)]

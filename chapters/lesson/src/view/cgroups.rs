@@ -1,7 +1,8 @@
 //! The limits of a process: files in the directories of its cgroups. cgroups(7).
 //!
-//! `/proc/PID/cgroup` names a cgroup in each hierarchy by a path within it; where the hierarchy is mounted, only a
-//! mount table tells. The reader's own is tried first, as it needs no right over the process; then the process's.
+//! `/proc/PID/cgroup` names a cgroup in each hierarchy by a path within it; where the hierarchy is mounted,
+//! only a mount table tells. The reader's own is tried first, as it needs no right over the process; then the
+//! process's.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -115,8 +116,8 @@ fn shows(mount: &Mount, controllers: &str) -> bool {
     }
 }
 
-/// Where a cgroup's directory stands if `mount` shows it. The mount may begin at a cgroup further down (its root), and a
-/// path with `..` leads out of the reader's cgroup namespace, to where no mount of it reaches.
+/// Where a cgroup's directory stands if `mount` shows it. The mount may begin at a cgroup further down (its
+/// root), and a path with `..` leads out of the reader's cgroup namespace, to where no mount of it reaches.
 fn below(mount: &Mount, path: &str) -> Option<PathBuf> {
     let below = Path::new(path).strip_prefix(mounts::unescape(&mount.root)).ok()?.to_owned();
     let leads_out = below.components().any(|component| component == Component::ParentDir);

@@ -1,4 +1,5 @@
-//! A view as lines of text: the kernel's words, in an order that puts what the first chapters change at the top.
+//! A view as lines of text: the kernel's words, in an order that puts what the first chapters change at the
+//! top.
 
 use super::root::VisibleProcesses;
 use super::{Field, Link, Mount, Named, Root, View};
@@ -118,8 +119,8 @@ fn root(root: &Root) -> String {
     format!("{} (inode {}, {entries})", root.path, root.identity)
 }
 
-/// Control characters as escapes: a process chooses its name, its host name and its mount points, and must not be
-/// able to send commands to the terminal of who looks at it.
+/// Control characters as escapes: a process chooses its name, its host name and its mount points, and must
+/// not be able to send commands to the terminal of who looks at it.
 fn printable(text: &str) -> String {
     let mut output = String::with_capacity(text.len());
     for character in text.chars() {

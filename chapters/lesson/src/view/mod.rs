@@ -1,12 +1,12 @@
 //! What a process sees: its *view*.
 //!
-//! A container is a process for which the kernel answers some questions differently: which processes are there,
-//! what is mounted, what is the host called. The view asks these questions of one process and keeps the kernel's
-//! own text, without a word about its meaning: that is the chapters' work.
+//! A container is a process for which the kernel answers some questions differently: which processes are
+//! there, what is mounted, what is the host called. The view asks these questions of one process and keeps
+//! the kernel's own text, without a word about its meaning: that is the chapters' work.
 //!
-//! Almost all of it is read from `/proc/PID` (proc(5)), where the kernel shows a process to the others. What the
-//! reader may not see is kept as an [`Unreadable`] beside the rest, since a view with a hole in it still teaches
-//! something, and a hole without a reason teaches something wrong.
+//! Almost all of it is read from `/proc/PID` (proc(5)), where the kernel shows a process to the others. What
+//! the reader may not see is kept as an [`Unreadable`] beside the rest, since a view with a hole in it still
+//! teaches something, and a hole without a reason teaches something wrong.
 
 mod cgroups;
 mod lines;
@@ -89,7 +89,8 @@ pub struct View {
     pub pids_in_namespaces: Field<String>,
     /// The processes that it can see: the directories of the procfs at `root/proc`.
     pub processes: Field<VisibleProcesses>,
-    /// The name of its UTS namespace, uname(2): no file of `/proc` shows another process's one, see [`View::through`].
+    /// The name of its UTS namespace, uname(2): no file of `/proc` shows another process's one, see
+    /// [`View::through`].
     pub hostname: Field<String>,
     /// Its root directory: the link `root`.
     pub root: Field<Root>,
@@ -97,7 +98,8 @@ pub struct View {
     pub mounts: Field<Vec<Mount>>,
     /// Its network links with their addresses: `net/dev`, `net/fib_trie`, `net/route`, `net/if_inet6`.
     pub links: Field<Vec<Link>>,
-    /// Real, effective, saved and file system user id, as the reader's user namespace counts: `status`, line `Uid`.
+    /// Real, effective, saved and file system user id, as the reader's user namespace counts: `status`, line
+    /// `Uid`.
     pub uids: Field<String>,
     /// The same four for the group: `status`, line `Gid`.
     pub gids: Field<String>,
@@ -111,7 +113,8 @@ pub struct View {
     pub capabilities: Field<Vec<Named>>,
     /// Its cgroup in each hierarchy, `id:controllers:path`: `cgroup`, cgroups(7).
     pub cgroups: Field<Vec<String>>,
-    /// The limits of its own cgroups, by file name (`memory.max`, `pids.max` ...); an ancestor's may be lower.
+    /// The limits of its own cgroups, by file name (`memory.max`, `pids.max` ...); an ancestor's may be
+    /// lower.
     pub limits: Field<Vec<Named>>,
     /// The seccomp mode, 0 to 2: `status`, line `Seccomp`.
     pub seccomp: Field<String>,
@@ -136,10 +139,11 @@ impl View {
 
     /// The view of `process`, a pid or `self`, through an open directory of any procfs.
     ///
-    /// A process that has lost its `/proc`, say by a chroot, can still read its own view when it has kept the host's
-    /// `/proc` open: `self` there leads to whoever asks.
+    /// A process that has lost its `/proc`, say by a chroot, can still read its own view when it has kept the
+    /// host's `/proc` open: `self` there leads to whoever asks.
     ///
-    /// The host name of another process is asked by a child that joins its UTS namespace, where the kernel allows it.
+    /// The host name of another process is asked by a child that joins its UTS namespace, where the kernel
+    /// allows it.
     pub fn through(proc: &impl AsFd, process: &str) -> Result<View> {
         let process = Process::open(proc, process)?;
         let status = process.text("status");

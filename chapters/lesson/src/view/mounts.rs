@@ -1,4 +1,5 @@
-//! The mount table of a process: `/proc/PID/mountinfo`, a line for each mount that it can reach. proc_pid_mountinfo(5).
+//! The mount table of a process: `/proc/PID/mountinfo`, a line for each mount that it can reach.
+//! proc_pid_mountinfo(5).
 //!
 //! ```text
 //! 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue

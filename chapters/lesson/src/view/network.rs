@@ -1,9 +1,10 @@
-//! The network links of a process and their addresses: `/proc/PID/net`, which shows the network namespace of that
-//! process and not the reader's. No namespace has to be joined for it, and no privilege is needed. proc_pid_net(5).
+//! The network links of a process and their addresses: `/proc/PID/net`, which shows the network namespace of
+//! that process and not the reader's. No namespace has to be joined for it, and no privilege is needed.
+//! proc_pid_net(5).
 //!
-//! The files are older than most of what they show. IPv6 addresses stand in `if_inet6` beside their link; IPv4
-//! addresses only in `fib_trie`, the routing table's tree, without one. A link is found for them in `route`: an
-//! address belongs to the link whose directly connected network it lies in.
+//! The files are older than most of what they show. IPv6 addresses stand in `if_inet6` beside their link;
+//! IPv4 addresses only in `fib_trie`, the routing table's tree, without one. A link is found for them in
+//! `route`: an address belongs to the link whose directly connected network it lies in.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -64,8 +65,8 @@ struct Route {
     mask: u32,
 }
 
-/// The routes without a gateway. `eth0  000200C0 00000000 0001 ...`: an address is printed as if its four bytes
-/// were a number in the machine's own byte order, so it has to be turned on a little-endian one.
+/// The routes without a gateway. `eth0  000200C0 00000000 0001 ...`: an address is printed as if its four
+/// bytes were a number in the machine's own byte order, so it has to be turned on a little-endian one.
 fn connected_routes(text: &str) -> Vec<Route> {
     let number = |hexadecimal: &str| u32::from_str_radix(hexadecimal, 16).ok().map(u32::from_be);
     text.lines()
@@ -83,9 +84,9 @@ fn connected_routes(text: &str) -> Vec<Route> {
         .collect()
 }
 
-/// The machine's own addresses, leaves of the tree with a line `/32 host LOCAL`; and the networks of the loopback link,
-/// which have a shorter prefix there: for that link the kernel makes the whole network local, in a table that `route`
-/// does not show.
+/// The machine's own addresses, leaves of the tree with a line `/32 host LOCAL`; and the networks of the
+/// loopback link, which have a shorter prefix there: for that link the kernel makes the whole network local,
+/// in a table that `route` does not show.
 fn local_addresses(fib_trie: &str) -> (Vec<Ipv4Addr>, Vec<Route>) {
     let (mut addresses, mut networks, mut leaf) = (Vec::new(), Vec::new(), None);
     for line in fib_trie.lines().map(str::trim) {
@@ -119,7 +120,8 @@ fn with_link(address: Ipv4Addr, routes: &[Route]) -> (String, String) {
     }
 }
 
-/// `fe800000000000000000000000000001 02 40 20 80 eth0`: address, link number, prefix length, scope, flags, link.
+/// `fe800000000000000000000000000001 02 40 20 80 eth0`: address, link number, prefix length, scope, flags,
+/// link.
 fn ipv6_address(line: &str) -> Option<(String, String)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let address = Ipv6Addr::from(u128::from_str_radix(fields.first()?, 16).ok()?);

@@ -1,8 +1,8 @@
 //! `/proc/PID`: a directory for each process, whose files are made by the kernel at the moment they are read.
 //! proc(5), proc_pid_status(5).
 //!
-//! The directory is opened once and everything is read relative to it: it stays bound to the process, so a pid
-//! that is used again cannot mix two processes into one view.
+//! The directory is opened once and everything is read relative to it: it stays bound to the process, so a
+//! pid that is used again cannot mix two processes into one view.
 
 use std::fs::File;
 use std::io::Read;
@@ -67,8 +67,8 @@ impl Process {
         link_at(&self.directory, file)
     }
 
-    /// Opens the directory to which a link such as `root` leads. The kernel jumps there directly, without walking
-    /// the path that the link shows, and so also into another mount namespace.
+    /// Opens the directory to which a link such as `root` leads. The kernel jumps there directly, without
+    /// walking the path that the link shows, and so also into another mount namespace.
     pub fn directory(&self, link: &str) -> Field<OwnedFd> {
         open_at(&self.directory, link, OFlag::O_PATH | OFlag::O_DIRECTORY)
             .map_err(|errno| Unreadable::refused(format!("open {link}"), errno))
@@ -96,7 +96,8 @@ pub fn open_at(directory: &impl AsFd, path: &str, flags: OFlag) -> nix::Result<O
     openat(directory, path, flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
 }
 
-/// The whole text of the file `path` below `directory`. Bytes that are not UTF-8 (a mount point may have any) become U+FFFD.
+/// The whole text of the file `path` below `directory`. Bytes that are not UTF-8 (a mount point may have any)
+/// become U+FFFD.
 pub fn text_at(directory: &impl AsFd, path: &str) -> Field<String> {
     let file = open_at(directory, path, OFlag::O_RDONLY)
         .map_err(|errno| Unreadable::refused(format!("open {path}"), errno))?;

@@ -1,7 +1,7 @@
 //! The root directory of a process, and the processes that it finds in the procfs below it.
 //!
-//! `/proc/PID/root` leads to the directory at which that process's absolute paths begin, through its own mount
-//! table: `/proc/PID/root/proc` is what the process itself finds at `/proc`. proc_pid_root(5).
+//! `/proc/PID/root` leads to the directory at which that process's absolute paths begin, through its own
+//! mount table: `/proc/PID/root/proc` is what the process itself finds at `/proc`. proc_pid_root(5).
 
 use std::os::fd::OwnedFd;
 
@@ -16,9 +16,11 @@ use super::{Field, Unreadable};
 /// Which directory a process's paths begin at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
-    /// Its path as the reader sees it: `/` when both have the same root or the reader cannot reach it by a path.
+    /// Its path as the reader sees it: `/` when both have the same root or the reader cannot reach it by a
+    /// path.
     pub path: String,
-    /// `major:minor` of the file system and the inode number: the same directory has the same identity for everyone.
+    /// `major:minor` of the file system and the inode number: the same directory has the same identity for
+    /// everyone.
     pub identity: String,
     /// The number of entries in it.
     pub entries: Field<usize>,

@@ -1,6 +1,7 @@
 //! A view as text, and two of them side by side.
 //!
-//! The marks are those of `diff -y`: `|` a line that differs, `<` one that only the left has, `>` only the right.
+//! The marks are those of `diff -y`: `|` a line that differs, `<` one that only the left has, `>` only the
+//! right.
 
 use std::os::fd::AsFd;
 
@@ -145,8 +146,8 @@ fn print_row(title: &str, row: &Row, cell: usize, colour: bool) -> String {
     output
 }
 
-/// Cuts `text` into lines of `width` characters, at a space or after a comma where there is one; after `limit` lines the
-/// rest is left out, with a sign of it.
+/// Cuts `text` into lines of `width` characters, at a space or after a comma where there is one; after
+/// `limit` lines the rest is left out, with a sign of it.
 fn wrap(text: &str, width: usize, limit: usize) -> Vec<String> {
     let width = width.max(8);
     let mut characters: Vec<char> = text.chars().collect();

@@ -20,8 +20,8 @@ pub fn hostname(process: &Process) -> Field<String> {
         own_name()
     } else {
         let uts = open_namespace(process, "ns/uts")?;
-        // Joining takes CAP_SYS_ADMIN in the user namespace that owns it. Who made that user namespace has all
-        // capabilities in it once inside, so there it is joined first. One's own cannot be joined again.
+        // Joining takes CAP_SYS_ADMIN in the user namespace that owns it. Who made that user namespace has
+        // all capabilities in it once inside, so there it is joined first. One's own cannot be joined again.
         let user = match process.link("ns/user")? {
             user if own(process, "ns/user").as_ref() == Some(&user) => None,
             _ => Some(open_namespace(process, "ns/user")?),

@@ -1,4 +1,5 @@
-//! Which version of cgroups is mounted, and whether this user may make one. cgroups(7), systemd.resource-control(5).
+//! Which version of cgroups is mounted, and whether this user may make one. cgroups(7),
+//! systemd.resource-control(5).
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -51,7 +52,8 @@ pub(crate) fn delegation(machine: &Machine) -> Finding {
     };
     let own_controllers = || words(format!("/proc/self/fd/{}/cgroup.controllers", first.as_raw_fd()));
     match own.iter().try_for_each(|(_, directory)| make_and_remove(directory)) {
-        // Root may begin at the hierarchy's own root, and in version 1 a hierarchy always has its controllers.
+        // Root may begin at the hierarchy's own root, and in version 1 a hierarchy always has its
+        // controllers.
         Ok(()) if machine.root || !version1.is_empty() => {
             Finding::new(State::Ok, "made a cgroup below our own")
         }
@@ -63,7 +65,8 @@ pub(crate) fn delegation(machine: &Machine) -> Finding {
     }
 }
 
-/// systemd gives each user who is logged in a cgroup of his own, but a terminal's shell often stands outside of it.
+/// systemd gives each user who is logged in a cgroup of his own, but a terminal's shell often stands outside
+/// of it.
 fn delegated_by_systemd(machine: &Machine) -> Option<Finding> {
     let user = machine.user;
     let service = format!("user.slice/user-{user}.slice/user@{user}.service");
@@ -108,7 +111,8 @@ fn version1_controllers(machine: &Machine) -> Vec<String> {
         .filter(|mount| mount.kind == "cgroup")
         .flat_map(|mount| mount.super_options.split(','))
         .collect();
-    // Options of the file system stand among the controllers' names; the lines of /proc/self/cgroup have names alone.
+    // Options of the file system stand among the controllers' names; the lines of /proc/self/cgroup have
+    // names alone.
     let names = cgroups.iter().filter_map(|line| line.split(':').nth(1)).flat_map(|names| names.split(','));
     names
         .filter(|name| !name.is_empty() && !name.starts_with("name=") && options.contains(name))

@@ -1,7 +1,8 @@
 //! What this machine lacks for the lessons: a line for each thing that some lesson needs.
 //!
-//! Whether a thing works is tried, not guessed: user namespaces alone can be forbidden by five mechanisms, and each
-//! leaves a different trace. A check that would change the process runs in a forked child, in namespaces of its own.
+//! Whether a thing works is tried, not guessed: user namespaces alone can be forbidden by five mechanisms,
+//! and each leaves a different trace. A check that would change the process runs in a forked child, in
+//! namespaces of its own.
 
 use std::fmt;
 

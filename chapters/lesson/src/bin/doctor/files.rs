@@ -46,7 +46,8 @@ pub(crate) fn overlayfs_in_a_user_namespace(machine: &Machine) -> Finding {
     match in_child(|| {
         enter_user_namespace(CloneFlags::CLONE_NEWNS)?;
         private_mounts(CloneFlags::empty())?;
-        // Only root may set the attributes in `trusted.` in which overlayfs keeps its notes; with this option it takes `user.`.
+        // Only root may set the attributes in `trusted.` in which overlayfs keeps its notes; with this option
+        // it takes `user.`.
         mount_overlay(",userxattr")
     }) {
         Ok(_) => Finding::new(State::Ok, "mounted one"),
@@ -113,7 +114,8 @@ pub(crate) fn busybox(_: &Machine) -> Finding {
     }
 }
 
-/// Whether an ELF file of 64 bits in the machine's byte order runs without a dynamic linker: it has no PT_INTERP. `None` for other files.
+/// Whether an ELF file of 64 bits in the machine's byte order runs without a dynamic linker: it has no
+/// PT_INTERP. `None` for other files.
 fn is_static(path: &Path) -> Option<bool> {
     const PT_INTERP: u32 = 3;
     let mut head = Vec::new();

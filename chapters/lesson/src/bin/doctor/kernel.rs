@@ -7,7 +7,8 @@ use crate::machine::Machine;
 use crate::machine::sysctl;
 use lesson::probe::{Refusal, in_child};
 
-/// What later kernels have and lessons use: version, call, and what happens without it. Without the first, nothing works.
+/// What later kernels have and lessons use: version, call, and what happens without it. Without the first,
+/// nothing works.
 const CALLS: [((u32, u32), &str, &str); 4] = [
     ((5, 6), "openat2", "paths cannot be resolved inside of a root"),
     ((5, 7), "CLONE_INTO_CGROUP", "a child is moved into its cgroup after it was made"),

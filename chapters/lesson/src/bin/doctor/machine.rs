@@ -20,8 +20,8 @@ pub struct Machine {
     pub distribution: Distribution,
     /// Who runs the checks.
     pub user: Uid,
-    /// Whether a mount namespace may be made without a user namespace: what sudo gives, and uid 0 in a container
-    /// often has not.
+    /// Whether a mount namespace may be made without a user namespace: what sudo gives, and uid 0 in a
+    /// container often has not.
     pub root: bool,
     /// What the doctor sees: its mounts and cgroups.
     pub(crate) view: View,
@@ -44,7 +44,8 @@ impl Machine {
         })
     }
 
-    /// Makes namespaces as a lesson would: directly as root, else in a user namespace. To be called in a child.
+    /// Makes namespaces as a lesson would: directly as root, else in a user namespace. To be called in a
+    /// child.
     pub(crate) fn isolate(&self, namespaces: CloneFlags) -> std::result::Result<(), Refusal> {
         if self.root { leave(namespaces) } else { enter_user_namespace(namespaces) }
     }
@@ -66,7 +67,8 @@ pub(crate) fn enter_user_namespace(namespaces: CloneFlags) -> std::result::Resul
     write("/proc/self/gid_map", &format!("0 {group} 1"))
 }
 
-/// Makes a mount namespace, cuts its propagation to the old one, and mounts a tmpfs on `/tmp` there. To be called in a child.
+/// Makes a mount namespace, cuts its propagation to the old one, and mounts a tmpfs on `/tmp` there. To be
+/// called in a child.
 pub(crate) fn private_mounts(namespaces: CloneFlags) -> std::result::Result<String, Refusal> {
     leave(CloneFlags::CLONE_NEWNS | namespaces)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
@@ -99,7 +101,8 @@ pub(crate) fn sysctl(name: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-/// Where a program is. The directories of the system's tools are searched too: a plain user's PATH often lacks them.
+/// Where a program is. The directories of the system's tools are searched too: a plain user's PATH often
+/// lacks them.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);

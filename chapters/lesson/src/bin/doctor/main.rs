@@ -19,11 +19,12 @@ use examine::{Report, examine};
 
 /// Checks what the lessons need: a line for each thing, with its state and the command that mends it.
 ///
-/// The checks try the real thing, in child processes with namespaces of their own; nothing is changed or left behind.
-/// They tell what holds for the user who runs them: root and a plain user may get different answers.
+/// The checks try the real thing, in child processes with namespaces of their own; nothing is changed or left
+/// behind. They tell what holds for the user who runs them: root and a plain user may get different answers.
 ///
-/// Exit status: 0 if all lessons can run (some may do less, and say so); 1 if something is missing or restricted
-/// without which a lesson cannot run. On a terminal such a line is red, and one without which a lesson does less is yellow.
+/// Exit status: 0 if all lessons can run (some may do less, and say so); 1 if something is missing or
+/// restricted without which a lesson cannot run. On a terminal such a line is red, and one without which a
+/// lesson does less is yellow.
 #[derive(Parser)]
 #[command(name = "doctor", version)]
 struct Arguments {}

@@ -1,4 +1,5 @@
-//! User namespaces, with which lessons run without sudo, and what they allow. user_namespaces(7), newuidmap(1).
+//! User namespaces, with which lessons run without sudo, and what they allow. user_namespaces(7),
+//! newuidmap(1).
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -53,7 +54,8 @@ fn cause(refusal: &Refusal, root: bool, sysctl: impl Fn(&str) -> Option<String>)
     }
 }
 
-/// mount(2) gives a new procfs in a user namespace only where an old one is visible whole: a container's masks would else be undone.
+/// mount(2) gives a new procfs in a user namespace only where an old one is visible whole: a container's
+/// masks would else be undone.
 pub(crate) fn new_proc(machine: &Machine) -> Finding {
     if !machine.can_isolate() {
         return Finding::new(State::Unknown, "not tried: it takes a user namespace");
@@ -115,11 +117,13 @@ fn range(file: &str, name: &str, uid: u32) -> Option<(u32, u32)> {
     })
 }
 
-/// Maps root to the caller's id and the rest to the range, for users and for groups, in a user namespace made for it.
+/// Maps root to the caller's id and the rest to the range, for users and for groups, in a user namespace made
+/// for it.
 fn map_ranges(maps: [(&Path, u32, (u32, u32)); 2]) -> Result<(), String> {
     let mut command = Command::new("cat");
     command.stdin(Stdio::piped());
-    // SAFETY: the closure makes one system call, which is all that a forked child may do before it executes a program.
+    // SAFETY: the closure makes one system call, which is all that a forked child may do before it executes a
+    // program.
     unsafe { command.pre_exec(|| Ok(unshare(CloneFlags::CLONE_NEWUSER)?)) };
     // `cat` holds the namespace until its input ends, which is when this function drops the pipe.
     let mut holder =
