@@ -22,7 +22,7 @@ fn every_include_link_line_and_public_item_of_the_book_is_right() {
 
 #[test]
 fn every_console_session_of_the_book_prints_what_its_page_shows() {
-    testing::needs!(Root, UserNamespaces, Newuidmap, Tool("busybox"), Tool("python3"));
+    testing::needs!(Root, UserNamespaces, Tool("newuidmap"), Tool("busybox"), Tool("python3"));
     // Cargo puts the programs of the workspace beside the directory of this test: target/debug/deps.
     let this = std::env::current_exe().unwrap();
     let programs: PathBuf = this.ancestors().nth(2).unwrap().to_path_buf();

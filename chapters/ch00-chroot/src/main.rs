@@ -22,7 +22,7 @@ struct Arguments {
     #[arg(long)]
     escape: bool,
     /// The command and its arguments; without it, `ls /`
-    #[arg(last = true)]
+    #[arg(trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 // ANCHOR_END: arguments

@@ -145,6 +145,16 @@ fn an_empty_root_has_no_command_and_says_so() {
 }
 
 #[test]
+fn the_command_may_follow_with_and_without_two_dashes_and_keeps_its_flags() {
+    needs!(UserNamespaces);
+    for arguments in [&["-q", "echo", "-n", "--quiet", "x"][..], &["-q", "--", "echo", "-n", "--quiet", "x"]]
+    {
+        let output = lesson().as_plain_user().args(arguments).run();
+        assert_eq!((output.code, output.stdout.as_str()), (Some(0), "--quiet x"), "{output}");
+    }
+}
+
+#[test]
 fn an_unknown_flag_is_125_and_named() {
     let output = lesson().arg("--no-such-flag").run();
     assert_eq!(output.code, Some(125), "{output}");

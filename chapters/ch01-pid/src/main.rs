@@ -31,7 +31,7 @@ struct Arguments {
     #[arg(long)]
     no_init: bool,
     /// The command and its arguments; without it, the lesson's experiments
-    #[arg(last = true)]
+    #[arg(trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 // ANCHOR_END: arguments

@@ -154,7 +154,7 @@ impl<'a> Spawn<'a> {
             keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));
             info!(
                 target: "syscall",
-                "close_range(3, ~0)  nothing of the host's comes along: all but {} of ours",
+                "close_range(3, ~0)  close what the parent had open, except {} that the child needs",
                 keep.len()
             );
             close_others(&keep)?;

@@ -40,7 +40,7 @@ struct Arguments {
     #[arg(long)]
     escape: bool,
     /// The command and its arguments; without it, `ps` and the lesson's experiments
-    #[arg(last = true)]
+    #[arg(trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 // ANCHOR_END: arguments
@@ -73,6 +73,7 @@ fn run(lesson: &Lesson, arguments: &Arguments, root: &Path) -> Result<u8> {
     info!(target: "say", "Make a process with a mount table and a PID namespace of its own.");
     let host = Identity::of("/")?;
     info!(target: "kernel", "outside, / is {host}");
+    info!(target: "kernel", "outside, the mounts are {}", experiments::mount_points()?);
     let socket = if is_interactive() {
         Some(UnixStream::pair().context("socketpair for the terminal")?)
     } else {

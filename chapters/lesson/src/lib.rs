@@ -28,7 +28,7 @@ const FAILED: u8 = 125;
 /// The flags that every lesson has.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Flags {
-    /// The root file system to use; without it, a small one is made under target/rootfs
+    /// The root file system to use; without it, a small one under target/rootfs (chapter 1: the host's)
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
     /// No narration: only what the command itself prints

@@ -25,8 +25,8 @@ use anyhow::{Context, Result, anyhow};
 use log::{LevelFilter, Log, Metadata, Record};
 use nix::errno::Errno;
 
-/// A step whose line is longer has its reason on a line of its own.
-const WIDTH: usize = 110;
+/// A step whose line is longer has its reason on a line of its own; other lines are broken.
+const WIDTH: usize = 100;
 
 /// What prints.
 #[derive(Debug)]
@@ -107,13 +107,26 @@ impl Log for Narration {
         let text = record.args().to_string();
         match record.target() {
             "syscall" => self.step(&text),
-            "kernel" => self.print(&format!("       = {}\n", text.replace('\n', "\n         "))),
+            "kernel" => self.print(&format!("       = {}\n", wrap(&text).join("\n         "))),
             _ if self.colour => self.print(&format!("\x1b[1m{text}\x1b[0m\n")),
             _ => self.print(&format!("{text}\n")),
         }
     }
 
     fn flush(&self) {}
+}
+
+/// The text in lines that fit, broken at its spaces.
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.len() + 1 + word.len() + 9 <= WIDTH => *line += &format!(" {word}"),
+            _ => lines.push(word.into()),
+        }
+    }
+    lines
 }
 
 /// A counter that this process and its children share.

@@ -80,7 +80,7 @@ fn is_mount_point(path: &Path) -> Result<bool> {
     Ok(read_mount_points()?.iter().any(|point| point == path))
 }
 
-/// The mount points in one line, without those below /proc and /sys, which are many and are the same
+/// The mount points in one line, without those below /proc and /sys, which are many and are nearly the same
 /// everywhere.
 pub fn mount_points() -> Result<String> {
     let is_detail = |point: &PathBuf| {
@@ -89,7 +89,7 @@ pub fn mount_points() -> Result<String> {
     let (details, points): (Vec<PathBuf>, Vec<PathBuf>) =
         read_mount_points()?.into_iter().partition(is_detail);
     let points: Vec<String> = points.iter().map(|point| point.display().to_string()).collect();
-    let masked = if details.is_empty() { "nothing" } else { "masks" };
-    Ok(format!("{}, and {masked} below /proc and /sys", points.join(" ")))
+    let rest = if details.is_empty() { "" } else { ", and others below /proc and /sys" };
+    Ok(format!("{}{rest}", points.join(" ")))
 }
 // ANCHOR_END: mount_points

@@ -124,7 +124,7 @@ pub fn examine(colour: bool) -> Result<Report> {
         let finding = (need.check)(&machine);
         let broken = matches!(finding.state, State::Missing | State::Restricted);
         if broken && need.needed {
-            lacking.push(need.name);
+            lacking.push(format!("{} ({})", need.name, need.chapter));
         }
         let remedy = finding.remedy.unwrap_or(need.remedy).command(machine.distribution, machine.root);
         let detail = match finding.state {
@@ -140,7 +140,9 @@ pub fn examine(colour: bool) -> Result<Report> {
     }
     text += &match lacking.as_slice() {
         [] => "\nAll lessons can run as this user.\n".to_owned(),
-        names => format!("\nSome lessons cannot run as this user, for want of: {}.\n", names.join(", ")),
+        names => {
+            format!("\nSome lessons cannot run as this user, for want of: {}.\n", names.join(", "))
+        }
     };
     Ok(Report { text, all_lessons_run: lacking.is_empty() })
 }
