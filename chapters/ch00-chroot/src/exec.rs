@@ -32,8 +32,10 @@ pub const NOT_EXECUTABLE: u8 = 126;
 pub const NOT_FOUND: u8 = 127;
 // ANCHOR_END: statuses
 
+// ANCHOR: path
 /// The PATH that a root file system is given: the one that Debian and Docker use.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+// ANCHOR_END: path
 
 // ANCHOR: error
 /// Why a command could not be executed.
@@ -170,7 +172,9 @@ pub fn own_environment() -> Vec<OsString> {
         .collect()
 }
 
+// ANCHOR: c_strings
 /// The kernel takes C strings, which end at their first NUL: a string that contains one can't be passed.
 fn c_strings(list: &[OsString]) -> Result<Vec<CString>, NulError> {
     list.iter().map(|text| CString::new(text.as_bytes())).collect()
 }
+// ANCHOR_END: c_strings

@@ -48,6 +48,8 @@ pub fn attend(mut child: Child, signals: &Signals, master: Option<OwnedFd>) -> R
 fn serve_terminal(child: &Child, signals: &Signals, master: &OwnedFd) -> Result<()> {
     let (stdin, stdout) = (stdin(), stdout());
     let _raw = RawMode::enter(stdin.as_fd())?;
+    // It may have changed while the child got ready.
+    copy_size(stdin.as_fd(), master.as_fd())?;
     fcntl(master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
         .context("fcntl(F_SETFL, O_NONBLOCK) of the master")?;
     let mut relays = [Relay::new(stdin.as_fd(), master.as_fd()), Relay::new(master.as_fd(), stdout.as_fd())];

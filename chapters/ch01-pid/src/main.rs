@@ -87,9 +87,9 @@ fn run(lesson: &Lesson, arguments: &Arguments) -> Result<u8> {
 
     let pids = experiments::status_line(held.pid(), "NSpid")?;
     info!(target: "kernel", "outside, /proc/{}/status says NSpid: {pids}", held.pid());
-    let child = held.release()?;
-    // Only now: until here a signal ends this process, and the child and all that it made die with it.
+    // Before the command can run, or a signal that comes in its first instant would end this process instead.
     let signals = Signals::forwarded()?;
+    let child = held.release(Some(&signals))?;
     attend(child, &signals, terminal.map(|terminal| terminal.master))
 }
 // ANCHOR_END: run

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -134,8 +134,8 @@ impl Reports {
 }
 // ANCHOR_END: receive
 
-impl From<Reports> for OwnedFd {
-    fn from(reports: Reports) -> OwnedFd {
-        reports.0.into()
+impl AsFd for Reports {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -29,6 +29,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use log::info;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, pipe2};
@@ -36,7 +37,7 @@ use nix::unistd::{Pid, pipe2};
 use crate::clone::{Cloned, clone3, is_single_threaded};
 use crate::descriptors::close_others;
 use crate::report::{self, Report, Reports};
-use crate::signals::hear_of_children;
+use crate::signals::{Signals, hear_of_children};
 use crate::wait::{Whom, wait};
 
 // ANCHOR: spawn
@@ -241,15 +242,24 @@ impl Held {
 
     /// Opens the gate, and waits until the child runs the command.
     ///
+    /// With `signals`, one that comes while the child is still at its half ends this process, as it would if it
+    /// were not blocked; the child is killed first.
+    ///
     /// # Errors
     ///
     /// A [`ChildError`](crate::ChildError) where the child's half failed; the child is gone then.
-    pub fn release(mut self) -> Result<Child> {
+    pub fn release(mut self, signals: Option<&Signals>) -> Result<Child> {
         // A child that was killed meanwhile can't read (EPIPE); its end is told by Child::wait.
         if let Err(error) = self.gate.write_all(b"!") {
             ensure!(error.kind() == std::io::ErrorKind::BrokenPipe, "write to the gate: {error}");
         }
         drop(self.gate);
+        while let Some(signal) = wait_for_report(&self.reports, signals)? {
+            if ends_a_process(signal) {
+                drop(self.child);
+                return Err(end_by(signal));
+            }
+        }
         match self.reports.receive()? {
             None => Ok(self.child),
             Some(error) => {
@@ -260,6 +270,40 @@ impl Held {
     }
 }
 // ANCHOR_END: held
+
+// ANCHOR: interrupted
+/// Waits until the child has reported, or a signal is there: then returns its number.
+fn wait_for_report(reports: &Reports, signals: Option<&Signals>) -> Result<Option<i32>> {
+    let Some(signals) = signals else { return Ok(None) };
+    let mut sources =
+        [PollFd::new(reports.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    while let Err(errno) = poll(&mut sources, PollTimeout::NONE) {
+        ensure!(errno == Errno::EINTR, anyhow!(errno).context("poll for the child's report"));
+    }
+    let has_reported = sources[0].any().unwrap_or(true);
+    if has_reported { Ok(None) } else { signals.next().map(Some) }
+}
+
+/// Not a new size of the terminal and the like, which end nothing (signal(7), "Ign" and "Cont"). They come again
+/// or are asked for later.
+fn ends_a_process(signal: i32) -> bool {
+    ![libc::SIGWINCH, libc::SIGCONT, libc::SIGURG].contains(&signal)
+}
+
+/// Does to this process what the signal would have done. Returns where that is nothing: the caller's parent has
+/// had it ignored, as nohup(1) does.
+fn end_by(signal: i32) -> anyhow::Error {
+    // SAFETY: the set is plain data, which sigemptyset fills in; the calls take it and a number.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
+        libc::raise(signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+    }
+    anyhow!("signal {signal} came before the command ran")
+}
+// ANCHOR_END: interrupted
 
 // ANCHOR: child
 /// A child that runs its command. Dropped before it was waited for, it is killed and reaped.

@@ -74,7 +74,7 @@ fn a_panic_of_the_child_is_an_error_of_the_parent() {
     let file = directory.path().join("trace");
     let trace = Trace(&file);
     let held = Spawn::new().start(|_| panic!("of the test")).unwrap();
-    let error = held.release().map(drop).unwrap_err();
+    let error = held.release(None).map(drop).unwrap_err();
     assert_eq!((error.to_string().as_str(), exit_code(&error)), ("the child panicked: of the test", 125));
     assert!(!file.exists(), "the child has run the parent's destructor");
     drop(trace);
@@ -96,7 +96,7 @@ fn a_child_that_is_detached_lives_on() {
         let end = (&here).read(&mut [0]);
         exit_now(u8::from(end.is_err()))
     });
-    let child = held.unwrap().release().unwrap();
+    let child = held.unwrap().release(None).unwrap();
     let pid = child.pid().as_raw();
     let pidfd = child.detach().unwrap();
     std::thread::sleep(Duration::from_millis(50));
@@ -121,7 +121,7 @@ fn an_errno_keeps_its_place() {
         ch00_chroot::enter(Path::new("/no/such/root"))?;
         exit_now(0)
     });
-    let error = held.unwrap().release().map(drop).unwrap_err();
+    let error = held.unwrap().release(None).map(drop).unwrap_err();
     assert_eq!(error.root_cause().downcast_ref(), Some(&nix::errno::Errno::ENOENT));
     assert!(error.to_string().contains("/no/such/root"));
 }
@@ -129,6 +129,6 @@ fn an_errno_keeps_its_place() {
 fn a_status_is_not_lost_where_sigchld_was_ignored() {
     // SAFETY: SIG_IGN runs no code of ours.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
-    let mut child = Spawn::new().start(|_| exit_now(7)).unwrap().release().unwrap();
+    let mut child = Spawn::new().start(|_| exit_now(7)).unwrap().release(None).unwrap();
     assert_eq!(child.wait().unwrap(), 7);
 }

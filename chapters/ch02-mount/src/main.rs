@@ -95,9 +95,9 @@ fn run(lesson: &Lesson, arguments: &Arguments, root: &Path) -> Result<u8> {
             become_command(report, &arguments.command, slave)
         })?;
 
-    let child = held.release()?;
-    // Only now: until here a signal ends this process, and the child and all that it made die with it.
+    // Before the command can run, or a signal that comes in its first instant would end this process instead.
     let signals = Signals::forwarded()?;
+    let child = held.release(Some(&signals))?;
     let master = socket.map(|(socket, _)| receive_master(socket.as_fd())).transpose()?;
     attend(child, &signals, master)
 }

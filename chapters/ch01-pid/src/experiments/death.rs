@@ -17,7 +17,7 @@ pub fn of_init(lesson: &Lesson) -> Result<()> {
     let held =
         Spawn::new().namespaces(CloneFlags::CLONE_NEWPID).keep(lesson.descriptors()).dies_with_parent();
     let command = || Ok(exec(&["sleep".into(), "60".into()], &own_environment())?);
-    let mut child = held.start(|report| init(report, command))?.release()?;
+    let mut child = held.start(|report| init(report, command))?.release(None)?;
     let sleep = wait_for("sleep", || Ok(children(child.pid())?.into_iter().find(|pid| is_asleep(*pid))))?;
     info!(target: "kernel", "before: /proc/{sleep}/status says State: {}", status_line(sleep, "State")?);
     child.signal(libc::SIGKILL)?;

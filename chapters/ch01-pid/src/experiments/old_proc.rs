@@ -29,7 +29,7 @@ pub fn shows_the_host(lesson: &Lesson) -> Result<()> {
         );
         exit_now(0)
     })?;
-    held.release()?.wait()?;
+    held.release(None)?.wait()?;
     info!(target: "say", "How does a container get a /proc of its own? That is chapter 2.");
     Ok(())
 }

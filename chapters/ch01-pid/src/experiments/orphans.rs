@@ -51,7 +51,7 @@ pub fn without_init(lesson: &Lesson) -> Result<()> {
         make_orphan("0.1")?;
         sleep("60")
     })?;
-    let mut child = held.release()?;
+    let mut child = held.release(None)?;
     let zombies = || {
         let states = states(&children(child.pid())?);
         Ok((states.len() == 2 && states.iter().all(|state| state.starts_with('Z'))).then_some(states))
@@ -76,7 +76,7 @@ pub fn with_init(lesson: &Lesson) -> Result<()> {
             sleep("60")
         })
     })?;
-    let mut child = held.release()?;
+    let mut child = held.release(None)?;
     // The command is process 2 of the namespace, so the other child of init is the orphan.
     let is_orphan = |pid: &Pid| pid_inside(*pid).is_ok_and(|pid| pid != "2");
     let orphan = wait_for("the orphan", || Ok(children(child.pid())?.into_iter().find(is_orphan)))?;

@@ -27,7 +27,7 @@ pub fn without_init(lesson: &Lesson) -> Result<()> {
         send_from_inside(Signal::SIGTERM)?;
         Ok(exec(&["sleep".into(), "60".into()], &own_environment())?)
     })?;
-    let mut child = held.release()?;
+    let mut child = held.release(None)?;
 
     // The sender is a child of PID 1, which does not wait for it: it is a zombie once it has sent.
     let sent = || Ok(children(child.pid())?.iter().find(|pid| is_zombie(**pid)).copied());
@@ -61,7 +61,7 @@ pub fn with_init(lesson: &Lesson) -> Result<()> {
     let held =
         Spawn::new().namespaces(CloneFlags::CLONE_NEWPID).keep(lesson.descriptors()).dies_with_parent();
     let command = || Ok(exec(&["sleep".into(), "60".into()], &own_environment())?);
-    let mut child = held.start(|report| init(report, command))?.release()?;
+    let mut child = held.start(|report| init(report, command))?.release(None)?;
     end(&mut child, Signal::SIGTERM)
 }
 // ANCHOR_END: with_init

@@ -60,7 +60,7 @@ fn mount_inside(lesson: &Lesson, stage: &Path, kind: Propagation) -> Result<()> 
             (&go).read(&mut [0]).context("wait for the parent")?;
             exit_now(0)
         })?;
-    let mut child = held.release()?;
+    let mut child = held.release(None)?;
     info!(target: "kernel", "outside, {place:?} is a mount point: {}", is_mount_point(&place)?);
     drop(let_go);
     child.wait()?;
