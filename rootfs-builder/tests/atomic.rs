@@ -70,6 +70,9 @@ fn what_a_killed_builder_left_is_swept_and_what_a_living_one_makes_is_not() {
         || names(fake.path()).into_iter().filter(|name| name.starts_with(".root.partial.")).count();
     let killed = fake.on_path(build("debian", &root)).spawn();
     fake.wait_until_it_runs();
+    let is_tar = |pid: &i32| testing::process::status(*pid, "Name").as_deref() == Some("tar");
+    let tar_runs = || testing::process::children(killed.pid()).iter().any(is_tar).then_some(());
+    poll(Duration::from_secs(30), tar_runs);
     killed.signal(SIGKILL);
     killed.wait();
     // tar still holds the lock, until mmdebstrap too is gone. This build fails, for want of mmdebstrap, but
