@@ -48,7 +48,8 @@ fn works_for_a_plain_user(source: &str) {
     let root = home.path().join("root");
     expect_code(&build(source, &root).as_plain_user().run(), 0);
     let output = Program::new("unshare")
-        .args(["--user", "--map-root-user", "chroot"])
+        // A plain user's PATH may lack /usr/sbin, where chroot is.
+        .args(["--user", "--map-root-user", "env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "chroot"])
         .arg(&root)
         .args(["/bin/sh", "-ec", "id; ls -ld /etc; touch /tmp/new"])
         .as_plain_user()
