@@ -13,9 +13,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 
+use crate::child::Child;
 use crate::relay::Relay;
 use crate::signals::Signals;
-use crate::spawn::Child;
 use crate::terminal::{RawMode, copy_size};
 
 // ANCHOR: interactive

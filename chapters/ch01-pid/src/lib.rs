@@ -11,6 +11,7 @@
 //! - [`clone`]: the system call that makes a process, with new namespaces.
 //! - [`spawn`]: the one way in which all of hull makes a process. The child waits at a gate until the host's
 //!   half of the work is done.
+//! - [`child`]: the child as its parent holds it: by a pidfd.
 //! - [`report`]: how an error in the child reaches the parent.
 //! - [`descriptors`]: which file descriptors the child must not inherit.
 //! - [`signals`], [`init`]: what PID 1 has to do.
@@ -18,6 +19,7 @@
 //! - [`attend`]: the parent's half while the command runs.
 
 pub mod attend;
+pub mod child;
 pub mod clone;
 pub mod descriptors;
 pub mod init;
@@ -30,7 +32,8 @@ pub mod terminal;
 mod wait;
 
 pub use attend::{attend, is_interactive};
+pub use child::Child;
 pub use init::init;
 pub use report::{ChildError, Report, exit_code};
 pub use signals::Signals;
-pub use spawn::{Child, Held, Spawn};
+pub use spawn::{Held, Spawn};

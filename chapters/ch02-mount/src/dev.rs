@@ -7,7 +7,7 @@
 //! Devices"). Manual pages: mknod(2), null(4), random(4), tty(4), pts(4), shm_overview(7).
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use log::{Level, debug, info};
@@ -86,17 +86,23 @@ fn device(dev: &Root, name: &str, major: u64, minor: u64) -> Result<bool> {
 }
 
 fn bind_device(dev: &Root, name: &str, major: u64, minor: u64) -> Result<()> {
-    let path = PathBuf::from("/dev").join(name);
+    let host = host_device(name, major, minor)?;
+    let place = dev.file(Path::new(name))?;
+    host.attach(&place, &Path::new("/dev").join(name))
+}
+
+/// A copy of the host's device file, and of nothing that only has its name: where the host is a container of
+/// somebody else's, its `/dev/null` could be any file.
+pub(crate) fn host_device(name: &str, major: u64, minor: u64) -> Result<Tree> {
+    let path = Path::new("/dev").join(name);
     let host = Tree::copy_at(AT_FDCWD, &path, false, Level::Debug)?;
-    // In a container of somebody else's, /dev/null could be any file.
     let status = fstat(&host).with_context(|| format!("stat {path:?}"))?;
     let is_device = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
     ensure!(
         is_device && status.st_rdev == makedev(major, minor),
         "{path:?} of the host is not the device {major}:{minor}"
     );
-    let place = dev.file(Path::new(name))?;
-    host.attach(&place, &path)
+    Ok(host)
 }
 // ANCHOR_END: device
 

@@ -8,15 +8,14 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use log::{Level, info};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag};
-use nix::sys::stat::{SFlag, fstat, makedev};
+use nix::fcntl::OFlag;
 
-use crate::resolve::refusal;
+use crate::resolve::{is_directory, refusal};
 use crate::tree::Setting::Text;
-use crate::{Attributes, Root, Tree};
+use crate::{Attributes, Root, Tree, dev};
 
 // ANCHOR: lists
 /// What Docker masks by default in /proc.
@@ -65,9 +64,7 @@ pub fn mask(root: &Root, path: &Path) -> Result<()> {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
         result => result.map_err(|errno| refusal(errno, path))?,
     };
-    let status = fstat(&place).with_context(|| format!("stat {path:?}"))?;
-    let is_directory = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
-    let cover = if is_directory {
+    let cover = if is_directory(&place)? {
         Tree::new_at(
             Level::Debug,
             "tmpfs",
@@ -75,19 +72,11 @@ pub fn mask(root: &Root, path: &Path) -> Result<()> {
             Attributes::READ_ONLY,
         )?
     } else {
-        null_device()?
+        // The host's, and checked: CVE-2025-31133 was a container's own /dev/null, a symbolic link, that runc
+        // bound over the file which it meant to hide.
+        dev::host_device("null", 1, 3)?
     };
     cover.attach(&place, path)
-}
-
-/// The host's /dev/null, and nothing that only has its name: CVE-2025-31133 was a container's own
-/// `/dev/null`, a symbolic link, that runc bound over the file which it meant to hide.
-fn null_device() -> Result<Tree> {
-    let tree = Tree::copy_at(AT_FDCWD, Path::new("/dev/null"), false, Level::Debug)?;
-    let status = fstat(&tree).context("stat \"/dev/null\"")?;
-    let is_device = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
-    ensure!(is_device && status.st_rdev == makedev(1, 3), "\"/dev/null\" of the host is not the null device");
-    Ok(tree)
 }
 
 /// Makes what is at `path` inside `root` read-only, with all below. A path that does not exist is passed

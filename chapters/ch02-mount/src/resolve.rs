@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 
 use crate::Tree;
 
@@ -142,6 +142,12 @@ pub(crate) fn refusal(errno: Errno, path: &Path) -> anyhow::Error {
         _ => "",
     };
     anyhow!(errno).context(format!("openat2 {path:?} in the root file system{hint}"))
+}
+
+/// Whether an open file is a directory: fstat(2).
+pub(crate) fn is_directory(file: impl AsFd) -> Result<bool> {
+    let status = fstat(file).context("fstat")?;
+    Ok(SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
 }
 
 impl From<Tree> for Root {

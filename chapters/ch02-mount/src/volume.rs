@@ -8,9 +8,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::OFlag;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::fstat;
 
-use crate::resolve::refusal;
+use crate::resolve::{is_directory, refusal};
 use crate::{Attributes, Root, Tree};
 
 // ANCHOR: volume
@@ -56,9 +56,7 @@ impl Volume {
 // ANCHOR: place
 /// A directory for a mount of a directory, a file for one of a file.
 fn place_for(tree: &Tree, root: &Root, target: &Path) -> Result<std::os::fd::OwnedFd> {
-    let status = fstat(tree).with_context(|| format!("stat what is to be mounted at {target:?}"))?;
-    let is_directory = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
-    let place = if is_directory { root.directory(target)? } else { root.file(target)? };
+    let place = if is_directory(tree)? { root.directory(target)? } else { root.file(target)? };
     let top = root.find(Path::new("/"), OFlag::O_PATH).map_err(|errno| refusal(errno, Path::new("/")))?;
     let (place_status, top_status) = (fstat(&place)?, fstat(&top)?);
     // It would cover the root, and everything that is mounted in it.
