@@ -8,8 +8,8 @@
 //! What stands here:
 //!
 //! - [`root`]: enter a root directory, and tell which one a process stands in.
-//! - [`exec`]: replace this process by a command, found in the PATH of the new root.
-//! - [`escape`]: walk out again. It is the reason why chroot is no security boundary.
+//! - [`exec`](mod@exec): replace this process by a command, found in the PATH of the new root.
+//! - [`escape`](mod@escape): walk out again. It is the reason why chroot is no security boundary.
 
 pub mod escape;
 pub mod exec;

@@ -204,6 +204,15 @@ fn root_without_capabilities_is_not_told_to_use_sudo() {
 }
 
 #[test]
+fn root_that_may_not_map_itself_is_told_which_capability_is_missing() {
+    needs!(Root, Tool("setpriv"));
+    let lesson = env!("CARGO_BIN_EXE_ch00-chroot");
+    let output = Program::new("setpriv").args(["--bounding-set", "-sys_admin,-setfcap", lesson]).run();
+    assert_eq!(output.code, Some(125), "{output}");
+    assert!(output.stderr.contains("uid_map") && output.stderr.contains("--cap-add SETFCAP"), "{output}");
+}
+
+#[test]
 fn the_command_s_output_is_alone_on_stdout_and_quiet_is_quiet() {
     needs!(UserNamespaces);
     let output = lesson().as_plain_user().args(["--", "echo", "hello"]).run();

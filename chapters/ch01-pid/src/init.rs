@@ -12,13 +12,16 @@
 //! with a program called tini. Manual pages: pid_namespaces(7), wait(2).
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use log::info;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, pipe2, setsid};
 
 use crate::descriptors::close_others;
 use crate::report::Report;
@@ -38,12 +41,21 @@ use crate::wait::{Whom, wait};
 pub fn init(report: &mut Report, command: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
     // Blocked before the fork: the end of a command that lives for an instant only must not be missed.
     let signals = Signals::for_init()?;
+    let (go, let_go) = pipe2(OFlag::O_CLOEXEC).context("pipe2 between init and the command")?;
     info!(target: "syscall", "fork()  PID 1 stays behind as init; its child becomes the command");
     // SAFETY: this process has a single thread; `Spawn` makes none other.
     match unsafe { fork() }.context("fork the command from init")? {
-        ForkResult::Child => command(),
+        ForkResult::Child => {
+            drop(let_go);
+            // The end of file: init has cleaned up after itself.
+            File::from(go).read(&mut [0]).context("wait for init")?;
+            info!(target: "syscall", "setsid()  the command begins a session too: Ctrl-C reaches all that it starts");
+            setsid().context("setsid of the command")?;
+            command()
+        }
         ForkResult::Parent { child } => {
-            let status = be_init(report, child, &signals).unwrap_or_else(|error| {
+            drop(go);
+            let status = be_init(report, let_go, child, &signals).unwrap_or_else(|error| {
                 // The report is closed; what is left is standard error.
                 eprintln!("error: init: {error:#}");
                 ch00_chroot::exec::FAILED
@@ -53,13 +65,14 @@ pub fn init(report: &mut Report, command: impl FnOnce() -> Result<Infallible>) -
     }
 }
 
-fn be_init(report: &mut Report, command: Pid, signals: &Signals) -> Result<u8> {
-    // The command can look at this process through /proc/1: the host's descriptors and environment go.
-    let mut keep = vec![signals.as_fd().as_raw_fd()];
+fn be_init(report: &mut Report, let_go: OwnedFd, command: Pid, signals: &Signals) -> Result<u8> {
+    // The command can look at this process through /proc/1: the host's descriptors and environment go first.
+    let mut keep = vec![signals.as_fd().as_raw_fd(), let_go.as_raw_fd()];
     keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));
     close_others(&keep)?;
     forget_environment();
-    // The last one: while it is open, the parent waits for the end of file.
+    drop(let_go);
+    // While it is open, the parent waits for the end of file.
     report.close();
     look_after(command, signals)
 }
@@ -92,9 +105,16 @@ fn reap_all(command: Pid) -> Result<Option<u8>> {
 // ANCHOR_END: init
 
 // ANCHOR: init_helpers
+/// What the keys of a terminal send goes to the command's process group, the rest to the command alone.
 fn pass_on(command: Pid, signal: i32) -> Result<()> {
+    let (whom, signal) = match signal {
+        libc::SIGINT | libc::SIGQUIT | libc::SIGCONT => (-command.as_raw(), signal),
+        // The group has no shell beside it that could continue it, so the kernel would drop SIGTSTP.
+        libc::SIGTSTP => (-command.as_raw(), libc::SIGSTOP),
+        _ => (command.as_raw(), signal),
+    };
     // SAFETY: kill(2) takes two numbers. The real-time signals among them have no name in `Signal`.
-    match Errno::result(unsafe { libc::kill(command.as_raw(), signal) }) {
+    match Errno::result(unsafe { libc::kill(whom, signal) }) {
         // It has just ended, and SIGCHLD is on its way.
         Ok(_) | Err(Errno::ESRCH) => Ok(()),
         Err(errno) => Err(errno).with_context(|| format!("pass signal {signal} on to the command")),

@@ -14,9 +14,9 @@
 //! - [`child`]: the child as its parent holds it: by a pidfd.
 //! - [`report`]: how an error in the child reaches the parent.
 //! - [`descriptors`]: which file descriptors the child must not inherit.
-//! - [`signals`], [`init`]: what PID 1 has to do.
+//! - [`signals`], [`init`](mod@init): what PID 1 has to do.
 //! - [`terminal`]: a terminal of its own, for shells.
-//! - [`attend`]: the parent's half while the command runs.
+//! - [`attend`](mod@attend): the parent's half while the command runs.
 
 pub mod attend;
 pub mod child;

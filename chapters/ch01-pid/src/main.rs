@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use ch00_chroot::exec::{clean_environment, own_environment};
 use ch00_chroot::{enter, exec};
-use ch01_pid::terminal::{copy_size, open_pty, take_control, use_as_stdio};
+use ch01_pid::attend::Console;
+use ch01_pid::terminal::{Input, copy_size, open_pty, take_control, use_as_stdio};
 use ch01_pid::{Signals, Spawn, attend, exit_code, init, is_interactive};
 use clap::Parser;
 use lesson::{Flags, Lesson, parse, privileges};
@@ -63,11 +64,13 @@ fn run(lesson: &Lesson, arguments: &Arguments) -> Result<u8> {
         copy_size(stdin().as_fd(), terminal.master.as_fd())?;
     }
     let slave = terminal.as_ref().map(|terminal| &terminal.slave);
+    let input = if terminal.is_none() { Input::for_command()? } else { None };
 
     let held = Spawn::new()
         .namespaces(CloneFlags::CLONE_NEWPID)
         .keep(lesson.descriptors())
         .keep(slave.map(AsFd::as_fd))
+        .keep(input.as_ref().map(|input| input.read.as_fd()))
         .dies_with_parent()
         .start(|report| {
             info!(target: "kernel", "inside, getpid() is {}", getpid());
@@ -77,6 +80,9 @@ fn run(lesson: &Lesson, arguments: &Arguments) -> Result<u8> {
             lesson.show_view()?;
             if let Some(slave) = slave {
                 use_as_stdio(slave)?;
+            }
+            if let Some(input) = &input {
+                input.use_as_stdin()?;
             }
             if arguments.no_init {
                 command(arguments, slave.is_some())
@@ -90,7 +96,12 @@ fn run(lesson: &Lesson, arguments: &Arguments) -> Result<u8> {
     // Before the command can run, or a signal that comes in its first instant would end this process instead.
     let signals = Signals::forwarded()?;
     let child = held.release(Some(&signals))?;
-    attend(child, &signals, terminal.map(|terminal| terminal.master))
+    let console = match (terminal, input.and_then(|input| input.write)) {
+        (Some(terminal), _) => Console::Terminal(terminal.master),
+        (None, Some(pipe)) => Console::Input(pipe),
+        (None, None) => Console::None,
+    };
+    attend(child, &signals, console)
 }
 // ANCHOR_END: run
 

@@ -14,8 +14,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 // ANCHOR: not_forwarded
 /// What is not passed on: the end of our own child; signals that tell of a fault in this very process; and
-/// those by which a terminal stops a job, which is then this process itself.
-const NOT_FORWARDED: [Signal; 12] = [
+/// those by which a terminal stops a job in the background, which is this process.
+const NOT_FORWARDED: [Signal; 11] = [
     Signal::SIGCHLD,
     Signal::SIGABRT,
     Signal::SIGBUS,
@@ -25,10 +25,15 @@ const NOT_FORWARDED: [Signal; 12] = [
     Signal::SIGSEGV,
     Signal::SIGSYS,
     Signal::SIGTRAP,
-    Signal::SIGTSTP,
     Signal::SIGTTIN,
     Signal::SIGTTOU,
 ];
+
+fn passed_on() -> SigSet {
+    let mut set = SigSet::all();
+    NOT_FORWARDED.into_iter().for_each(|signal| set.remove(signal));
+    set
+}
 // ANCHOR_END: not_forwarded
 
 // ANCHOR: signals
@@ -47,19 +52,13 @@ impl Signals {
     ///
     /// signalfd(2)'s errno.
     pub fn forwarded() -> Result<Signals> {
-        let mut set = SigSet::all();
-        for signal in NOT_FORWARDED {
-            set.remove(signal);
-        }
-        Self::block(set)
+        Self::block(passed_on())
     }
 
     /// For PID 1: the same, and SIGCHLD.
     pub(crate) fn for_init() -> Result<Signals> {
-        let mut set = SigSet::all();
-        for signal in NOT_FORWARDED.into_iter().filter(|signal| *signal != Signal::SIGCHLD) {
-            set.remove(signal);
-        }
+        let mut set = passed_on();
+        set.add(Signal::SIGCHLD);
         Self::block(set)
     }
 

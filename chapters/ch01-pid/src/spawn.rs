@@ -31,7 +31,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, raise};
 use nix::unistd::{Pid, pipe2};
 
 use crate::child::Child;
@@ -214,7 +214,7 @@ fn describe(namespaces: CloneFlags, into_cgroup: bool) -> String {
 
 fn clone_error(errno: Errno) -> anyhow::Error {
     let hint = match errno {
-        Errno::ENOSYS => "it needs Linux 5.3; a container without CAP_SYS_ADMIN hides it too",
+        Errno::ENOSYS => "it needs Linux 5.3, and hull 5.6; a container without CAP_SYS_ADMIN hides it too",
         Errno::EPERM => "new namespaces need CAP_SYS_ADMIN, or a user namespace of your own",
         Errno::E2BIG => "to start in a cgroup needs Linux 5.7",
         Errno::ENOSPC => "a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces",
@@ -255,9 +255,14 @@ impl Held {
         }
         drop(self.gate);
         while let Some(signal) = wait_for_report(&self.reports, signals)? {
-            if ends_a_process(signal) {
+            if signal == libc::SIGTSTP {
+                // Ctrl-Z stops both, or the child would go on, and with `--step` read what is typed to the shell.
+                self.child.signal(libc::SIGSTOP)?;
+                raise(Signal::SIGSTOP).context("raise SIGSTOP")?;
+                self.child.signal(libc::SIGCONT)?;
+            } else if ends_this_process(signal)? {
                 drop(self.child);
-                return Err(end_by(signal));
+                end_by(signal);
             }
         }
         match self.reports.receive()? {
@@ -284,15 +289,21 @@ fn wait_for_report(reports: &Reports, signals: Option<&Signals>) -> Result<Optio
     if has_reported { Ok(None) } else { signals.next().map(Some) }
 }
 
-/// Not a new size of the terminal and the like, which end nothing (signal(7), "Ign" and "Cont"). They come again
-/// or are asked for later.
-fn ends_a_process(signal: i32) -> bool {
-    ![libc::SIGWINCH, libc::SIGCONT, libc::SIGURG].contains(&signal)
+/// Whether the signal would end this process if it were not blocked: not where the parent has had it ignored, as
+/// nohup(1) does, nor for a new size of the terminal and the like (signal(7), "Ign" and "Cont").
+fn ends_this_process(signal: i32) -> Result<bool> {
+    // SAFETY: the structure is plain data, of which zero is a value; a null action means that none is set, and the
+    // call only writes the present one.
+    let action = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        Errno::result(libc::sigaction(signal, std::ptr::null(), &mut action)).context("sigaction")?;
+        action.sa_sigaction
+    };
+    Ok(action != libc::SIG_IGN && ![libc::SIGWINCH, libc::SIGCONT, libc::SIGURG].contains(&signal))
 }
 
-/// Does to this process what the signal would have done. Returns where that is nothing: the caller's parent has
-/// had it ignored, as nohup(1) does.
-fn end_by(signal: i32) -> anyhow::Error {
+/// Ends this process as the signal would have done.
+fn end_by(signal: i32) -> ! {
     // SAFETY: the set is plain data, which sigemptyset fills in; the calls take it and a number.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
@@ -301,6 +312,7 @@ fn end_by(signal: i32) -> anyhow::Error {
         libc::raise(signal);
         libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
     }
-    anyhow!("signal {signal} came before the command ran")
+    // Where it has a handler, that has run now.
+    std::process::exit(128 + signal)
 }
 // ANCHOR_END: interrupted

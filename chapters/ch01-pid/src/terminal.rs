@@ -9,6 +9,7 @@
 //! read what the user types after the container has ended. Manual pages: pty(7), ioctl_tty(2), setsid(2),
 //! termios(3).
 
+use std::io::{IsTerminal, stdin};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -72,18 +73,14 @@ pub fn use_as_stdio(slave: &OwnedFd) -> Result<()> {
     unistd::dup2_stderr(slave).context("dup2 to standard error")
 }
 
-/// Makes standard input the controlling terminal of a session of this process's own: its process group is in
-/// the foreground, and Ctrl-C goes there.
+/// Makes standard input the controlling terminal of this process's session: its process group is in the
+/// foreground, and Ctrl-C goes there. To be called by the process that began the session, as the child of
+/// [`Spawn`](crate::Spawn) and the command of [`init`](crate::init()) have.
 ///
 /// # Errors
 ///
-/// The errno of setsid(2) or of the ioctl.
+/// The errno of the ioctl: EPERM in a process that leads no session.
 pub fn take_control() -> Result<()> {
-    // The first process of a session can't begin another one (EPERM), and need not.
-    if unistd::getsid(None).context("getsid")? != unistd::getpid() {
-        info!(target: "syscall", "setsid()  the command begins a session too, which has no terminal yet");
-        unistd::setsid().context("setsid")?;
-    }
     info!(target: "syscall", "ioctl(0, TIOCSCTTY)  this terminal is the session's: job control works");
     // SAFETY: the ioctl takes a number by value, and touches no memory of ours.
     unsafe { ioctl::set_controlling(0, 0) }.context("ioctl(TIOCSCTTY)")?;
@@ -160,3 +157,44 @@ impl Drop for RawMode<'_> {
     }
 }
 // ANCHOR_END: raw
+
+// ANCHOR: input
+/// Standard input for a command that gets no terminal of its own, where ours is a terminal: a pipe.
+///
+/// The child is in a session of its own, and the rules by which a terminal shares its keys among jobs hold only
+/// within a session: with the terminal itself as its input, the child would take keys that are meant for the
+/// shell. So this process reads them, as a job of the shell, and passes them on.
+#[derive(Debug)]
+pub struct Input {
+    /// The child's end.
+    pub read: OwnedFd,
+    /// The parent's end, for [`Console::Input`](crate::attend::Console); none where this process is a job in the
+    /// background, whose command has nothing to read.
+    pub write: Option<OwnedFd>,
+}
+
+impl Input {
+    /// A pipe; or none where standard input is no terminal, and can be shared as it is.
+    ///
+    /// # Errors
+    ///
+    /// pipe2(2)'s errno.
+    pub fn for_command() -> Result<Option<Input>> {
+        if !stdin().is_terminal() {
+            return Ok(None);
+        }
+        let is_foreground = unistd::tcgetpgrp(stdin()).is_ok_and(|group| group == unistd::getpgrp());
+        let (read, write) = unistd::pipe2(OFlag::O_CLOEXEC).context("pipe2 for standard input")?;
+        Ok(Some(Input { read, write: is_foreground.then_some(write) }))
+    }
+
+    /// In the child: makes the pipe its standard input.
+    ///
+    /// # Errors
+    ///
+    /// dup2(2)'s errno.
+    pub fn use_as_stdin(&self) -> Result<()> {
+        unistd::dup2_stdin(&self.read).context("dup2 to standard input")
+    }
+}
+// ANCHOR_END: input

@@ -122,3 +122,118 @@ fn ctrl_c_ends_the_lesson_at_every_step() {
     }
     assert!(steps > 4, "it had steps: {steps}");
 }
+
+/// A pipeline in which the command gets no terminal, while standard input is one.
+fn in_a_pipeline(command: &str) -> Program {
+    let script = format!("{} -q -- {command} | cat", env!("CARGO_BIN_EXE_ch01-pid"));
+    Program::new("sh").pty().args(["-c", &script])
+}
+
+#[test]
+fn in_a_pipeline_the_command_still_reads_what_is_typed() {
+    needs!(UserNamespaces);
+    let mut running = in_a_pipeline("sh -c 'echo ready; read line; echo got $line; cat; echo end'").spawn();
+    running.expect("ready", LIMIT);
+    running.type_line("hello");
+    running.expect("got hello", LIMIT);
+    running.type_keys("\x04");
+    running.expect("end", LIMIT);
+    assert_eq!(running.wait().code, Some(0));
+}
+
+#[test]
+fn in_a_pipeline_ctrl_c_ends_all_that_the_command_has_started() {
+    needs!(UserNamespaces, Tool("bash"));
+    let mut running = in_a_pipeline("bash -c 'echo ready; sleep 2; echo after'").spawn();
+    running.expect("ready", LIMIT);
+    std::thread::sleep(Duration::from_millis(300));
+    running.type_keys("\x03");
+    let output = running.wait();
+    assert!(!output.stdout.contains("after"), "{output}");
+}
+
+#[test]
+fn ctrl_z_gives_the_shell_its_terminal_back() {
+    needs!(UserNamespaces, Tool("bash"));
+    let lesson = env!("CARGO_BIN_EXE_ch01-pid");
+    for command in [
+        format!("{lesson} -q -- sh -c 'echo rea''dy; read line; echo got-$line' | cat"),
+        format!("{lesson} --step -- true"),
+    ] {
+        let mut shell = Program::new("bash").args(["--norc", "-i"]).env("PS1", "> ").pty().spawn();
+        shell.expect("> ", LIMIT);
+        shell.type_line(&command);
+        shell.expect(if command.contains("--step") { "  1 " } else { "ready" }, LIMIT);
+        std::thread::sleep(Duration::from_millis(200));
+        shell.type_keys("\x1a");
+        shell.expect("Stopped", LIMIT);
+        // Each key arrives at the shell, and none inside.
+        for number in 1..=5 {
+            shell.type_line(&format!("echo outer-$(({number} * 11))"));
+            shell.expect(&format!("outer-{}", number * 11), LIMIT);
+        }
+        shell.type_line("fg");
+        std::thread::sleep(Duration::from_millis(300));
+        if command.contains("--step") {
+            (0..12).for_each(|_| shell.type_line(""));
+            shell.expect("execve", LIMIT);
+        } else {
+            shell.type_line("inner");
+            shell.expect("got-inner", LIMIT);
+        }
+        shell.expect("> ", LIMIT);
+        shell.type_line("exit 3");
+        assert_eq!(shell.wait().code, Some(3));
+    }
+}
+
+#[test]
+fn an_ignored_signal_does_not_end_the_lesson() {
+    needs!(UserNamespaces);
+    let script = format!("trap '' HUP; exec {} --step -- echo ran", env!("CARGO_BIN_EXE_ch01-pid"));
+    let mut running = Program::new("sh").pty().args(["-c", &script]).spawn();
+    for step in 1..=3 {
+        running.expect(&format!("{step:>3} "), LIMIT);
+        if step < 3 {
+            running.type_line("");
+        }
+    }
+    running.signal(libc::SIGHUP);
+    std::thread::sleep(Duration::from_millis(200));
+    (0..12).for_each(|_| running.type_line(""));
+    let output = running.wait();
+    assert!(output.code == Some(0) && output.stdout.contains("ran"), "{output}");
+}
+
+#[test]
+fn the_last_output_reaches_a_terminal_that_is_slow() {
+    needs!(UserNamespaces);
+    use std::io::Read;
+    use std::os::unix::process::CommandExt;
+    let pty = ch01_pid::terminal::open_pty(std::path::Path::new("/dev/ptmx")).unwrap();
+    let slave = || std::process::Stdio::from(pty.slave.try_clone().unwrap());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ch01-pid"));
+    command.args(["-q", "--", "sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x; echo END"]);
+    command.stdin(slave()).stdout(slave()).stderr(slave());
+    // SAFETY: both calls take numbers, and neither allocates.
+    unsafe {
+        command.pre_exec(|| {
+            let made = libc::setsid() != -1 && libc::ioctl(0, libc::TIOCSCTTY, 0) != -1;
+            if made { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        })
+    };
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut terminal = std::fs::File::from(pty.master);
+    drop(pty.slave);
+    let mut output = Vec::new();
+    let mut piece = [0; 1000];
+    // EIO: the last one has closed it.
+    while let Ok(length @ 1..) = terminal.read(&mut piece) {
+        output.extend(&piece[..length]);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let end = String::from_utf8_lossy(&output[output.len().saturating_sub(8)..]).into_owned();
+    assert!(end.ends_with("END\r\n") && output.len() == 300_005, "{} bytes, ending in {end:?}", output.len());
+}

@@ -65,7 +65,7 @@ impl Late {
 
 /// The id of the mount that a descriptor leads to: the line `mnt_id` of /proc/self/fdinfo
 /// (proc_pid_fdinfo(5)).
-fn mount_id(mount: BorrowedFd) -> Result<u32> {
+pub(crate) fn mount_id(mount: BorrowedFd) -> Result<u32> {
     let file = format!("/proc/self/fdinfo/{}", mount.as_raw_fd());
     let text = read_to_string(&file).with_context(|| format!("read {file:?}"))?;
     let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:"));

@@ -14,7 +14,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use ch00_chroot::exec::clean_environment;
 use ch00_chroot::{Identity, escape, exec};
-use ch01_pid::terminal::{copy_size, open_pty, receive_master, send_master, take_control, use_as_stdio};
+use ch01_pid::attend::Console;
+use ch01_pid::terminal::{
+    Input, copy_size, open_pty, receive_master, send_master, take_control, use_as_stdio,
+};
 use ch01_pid::{Report, Signals, Spawn, attend, exit_code, init, is_interactive};
 use ch02_mount::{Propagation, Root, Volume, dev, mask, pivot, proc, propagation, sysfs};
 use clap::Parser;
@@ -80,14 +83,20 @@ fn run(lesson: &Lesson, arguments: &Arguments, root: &Path) -> Result<u8> {
         None
     };
 
+    let input = if socket.is_none() { Input::for_command()? } else { None };
+
     let held = Spawn::new()
         .namespaces(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)
         .keep(lesson.descriptors())
         .keep(socket.as_ref().map(|(_, child)| child.as_fd()))
+        .keep(input.as_ref().map(|input| input.read.as_fd()))
         .dies_with_parent()
         .start(|report| {
             build_root(root, arguments)?;
             let slave = socket.as_ref().map(|(_, socket)| terminal(socket.as_fd())).transpose()?;
+            if let Some(input) = &input {
+                input.use_as_stdin()?;
+            }
             lesson.show_view()?;
             if arguments.escape {
                 try_to_escape(host)?;
@@ -98,8 +107,12 @@ fn run(lesson: &Lesson, arguments: &Arguments, root: &Path) -> Result<u8> {
     // Before the command can run, or a signal that comes in its first instant would end this process instead.
     let signals = Signals::forwarded()?;
     let child = held.release(Some(&signals))?;
-    let master = socket.map(|(socket, _)| receive_master(socket.as_fd())).transpose()?;
-    attend(child, &signals, master)
+    let console = match (socket, input.and_then(|input| input.write)) {
+        (Some((socket, _)), _) => Console::Terminal(receive_master(socket.as_fd())?),
+        (None, Some(pipe)) => Console::Input(pipe),
+        (None, None) => Console::None,
+    };
+    attend(child, &signals, console)
 }
 // ANCHOR_END: run
 

@@ -28,7 +28,7 @@ pub struct Tree {
     /// What it is a mount of, for messages.
     name: String,
     /// Attributes that a kernel before 5.12 can set only once the mount is attached.
-    late: Option<Late>,
+    late: Vec<Late>,
     /// How loudly its steps are narrated: a mask among many is a detail.
     level: Level,
 }
@@ -67,7 +67,7 @@ impl Tree {
         let mount =
             unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), path.as_ptr(), flags) };
         let mount = descriptor(mount).with_context(|| format!("open_tree {source:?}"))?;
-        Ok(Tree { mount, name, late: None, level })
+        Ok(Tree { mount, name, late: Vec::new(), level })
     }
 }
 // ANCHOR_END: copy
@@ -116,7 +116,7 @@ impl Tree {
         }
         settings.iter().try_for_each(|setting| context.set(*setting))?;
         let mount = context.mount(attributes)?;
-        Ok(Tree { mount, name: kind.into(), late: None, level })
+        Ok(Tree { mount, name: kind.into(), late: Vec::new(), level })
     }
 }
 // ANCHOR_END: new
@@ -159,7 +159,7 @@ impl Tree {
             self.name
         );
         match change_mount(self.mount.as_fd(), change, recursive) {
-            Err(Errno::ENOSYS) if change.id_map.is_none() => self.late = Some(change.late(recursive)),
+            Err(Errno::ENOSYS) if change.id_map.is_none() => self.late.push(change.late(recursive)),
             result => result.with_context(|| format!("mount_setattr {:?} ({change})", self.name))?,
         }
         Ok(())
@@ -182,10 +182,9 @@ impl Tree {
         // SAFETY: both paths are the same static C string.
         let result = unsafe { libc::syscall(libc::SYS_move_mount, mount, empty, place, empty, flags) };
         Errno::result(result).with_context(|| format!("move_mount {:?} to {shown:?}", self.name))?;
-        match &self.late {
-            None => Ok(()),
-            Some(late) => late.apply_to(self.mount.as_fd()).with_context(|| format!("the mount {shown:?}")),
-        }
+        let mut late = self.late.iter();
+        late.try_for_each(|late| late.apply_to(self.mount.as_fd()))
+            .with_context(|| format!("the mount {shown:?}"))
     }
 }
 // ANCHOR_END: attach

@@ -3,6 +3,7 @@
 //! It is a bind mount: no copy, the same files at a second place. What is written there stays when the
 //! container is gone.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
+use crate::late::mount_id;
 use crate::resolve::{is_directory, refusal};
 use crate::{Attributes, Root, Tree};
 
@@ -61,7 +63,8 @@ fn place_for(tree: &Tree, root: &Root, target: &Path) -> Result<std::os::fd::Own
     let (place_status, top_status) = (fstat(&place)?, fstat(&top)?);
     // It would cover the root, and everything that is mounted in it.
     ensure!(
-        (place_status.st_dev, place_status.st_ino) != (top_status.st_dev, top_status.st_ino),
+        (place_status.st_dev, place_status.st_ino) != (top_status.st_dev, top_status.st_ino)
+            || mount_id(place.as_fd())? != mount_id(top.as_fd())?,
         "{target:?} leads to the root directory of the container: a volume can't take its place"
     );
     Ok(place)

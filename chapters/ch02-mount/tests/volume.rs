@@ -37,6 +37,16 @@ fn a_volume_is_the_same_directory_and_what_is_written_stays() {
 }
 
 #[test]
+fn the_root_s_own_directory_can_be_a_volume_and_hold_another_one() {
+    needs!(Root);
+    let (root, source) = (rootfs_builder::default_root().unwrap(), source());
+    let first = format!("{}:/mnt", root.display());
+    let program = Program::new(LESSON).args(["--volume", &first]);
+    let output = with_volume(program, &volume(source.path(), "/mnt"), "cat /mnt/file");
+    assert_eq!(output.stdout, "from the host\n", "{output}");
+}
+
+#[test]
 fn a_file_can_be_a_volume() {
     needs!(UserNamespaces);
     let source = source();

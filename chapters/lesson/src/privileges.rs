@@ -10,10 +10,11 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
-use log::info;
+use log::{LevelFilter, info};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::geteuid;
+use nix::unistd::{getegid, geteuid};
 use userns::Mapping;
 
 use crate::probe::{Refusal, in_child};
@@ -23,15 +24,6 @@ use crate::probe::{Refusal, in_child};
 const CAP_SYS_ADMIN: u32 = 21;
 
 // ANCHOR: privileges
-/// Where this process has its powers from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Privileges {
-    /// It is the host's root (or that of the container it was started in).
-    Root,
-    /// It is a plain user's process, and root in a user namespace of its own.
-    UserNamespace(Mapping),
-}
-
 /// Makes sure that this process has the powers of root: over the host if it has them already, else in a new
 /// user namespace. Where neither works and somebody sits at the terminal, offers sudo; with a "yes" it does
 /// not return.
@@ -39,17 +31,17 @@ pub enum Privileges {
 /// # Errors
 ///
 /// Says in one sentence what forbids it, with the errno, and which command to type.
-pub fn acquire() -> Result<Privileges> {
+pub fn acquire() -> Result<()> {
     let is_root = geteuid().is_root();
     if is_root && has_capability(CAP_SYS_ADMIN)? {
-        return Ok(Privileges::Root);
+        return Ok(());
     }
     let who = if is_root { "You are root without CAP_SYS_ADMIN here" } else { "You are not root here" };
     info!(target: "say", "{who}, so the lesson makes a user namespace in which you are.");
     // In a child first: once this process has moved into a namespace where it can do nothing, sudo can't help
     // it either.
     match in_child(use_namespace) {
-        Ok(_) => user_namespace().map(Privileges::UserNamespace),
+        Ok(_) => user_namespace(),
         Err(refusal) if is_root => Err(refusal_in_container(refusal)),
         Err(refusal) => offer_sudo(refusal),
     }
@@ -57,22 +49,32 @@ pub fn acquire() -> Result<Privileges> {
 // ANCHOR_END: privileges
 
 // ANCHOR: user_namespace
-fn user_namespace() -> Result<Mapping> {
+fn user_namespace() -> Result<()> {
     let mapping = userns::become_root()?;
     if let Mapping::Single { reason } = &mapping {
         info!(target: "kernel", "only one user and one group exist in it: {reason}");
     }
-    Ok(mapping)
+    Ok(())
 }
 
 /// Makes a user namespace and uses its powers: a mount table of its own, changed. Ubuntu's AppArmor lets
 /// anyone make the namespace, and then denies the capabilities in it; only a use of them shows that.
 fn use_namespace() -> Result<String, Refusal> {
+    // The steps of a trial are no steps of the lesson.
+    log::set_max_level(LevelFilter::Off);
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     unshare(namespaces).map_err(|errno| Refusal::new("unshare(CLONE_NEWUSER | CLONE_NEWNS)", errno))?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .map_err(|errno| Refusal::new("mount(\"/\", MS_PRIVATE) in the new user namespace", errno))?;
+    // To map root over the host takes CAP_SETFCAP, which root in a container may lack (Linux 5.12).
+    let refused = |error: anyhow::Error| {
+        let cause = error.root_cause().downcast_ref::<std::io::Error>();
+        let number = cause.and_then(std::io::Error::raw_os_error).unwrap_or_default();
+        Refusal::new(error.to_string(), Errno::from_raw(number))
+    };
+    userns::map::write_single(user, group).map_err(refused)?;
     Ok(String::new())
 }
 // ANCHOR_END: user_namespace
@@ -80,7 +82,8 @@ fn use_namespace() -> Result<String, Refusal> {
 /// Whether a capability is in this process's effective set.
 fn has_capability(number: u32) -> Result<bool> {
     let file = "/proc/self/status";
-    let status = std::fs::read_to_string(file).with_context(|| format!("read {file:?}"))?;
+    let status =
+        std::fs::read_to_string(file).with_context(|| format!("read {file:?} (is /proc mounted?)"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let set = line.with_context(|| format!("{file:?} has no line CapEff"))?;
     let set =
@@ -89,7 +92,7 @@ fn has_capability(number: u32) -> Result<bool> {
 }
 
 // ANCHOR: sudo
-fn offer_sudo(refusal: Refusal) -> Result<Privileges> {
+fn offer_sudo(refusal: Refusal) -> Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let program = std::env::current_exe().context("find this program's own path")?;
     let words = [OsString::from("sudo"), program.clone().into()].into_iter().chain(arguments.clone());
@@ -133,7 +136,7 @@ fn likely_cause() -> &'static str {
 
 fn refusal_in_container(refusal: Refusal) -> anyhow::Error {
     anyhow!(refusal.errno).context(refusal.operation).context(
-        "this is root without CAP_SYS_ADMIN, as in a container; start that with --privileged, or with --cap-add SYS_ADMIN \
+        "this is root without CAP_SYS_ADMIN, as in a container; start that with --privileged, or with --cap-add SYS_ADMIN --cap-add SETFCAP \
          --security-opt seccomp=unconfined --security-opt apparmor=unconfined",
     )
 }

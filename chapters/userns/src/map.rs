@@ -49,7 +49,7 @@ pub(crate) fn arguments(maps: &[IdMap]) -> String {
 // ANCHOR: write_single
 /// Maps root to `user` and `group`, this process's own numbers outside, and nothing else. A map that is there
 /// already stays: newuidmap(1) may have written it before newgidmap(1) failed.
-pub(crate) fn write_single(user: u32, group: u32) -> Result<()> {
+pub fn write_single(user: u32, group: u32) -> Result<()> {
     info!(
         target: "syscall",
         "write(uid_map, \"0 {user} 1\")  root inside is this user outside, and nobody else exists"
