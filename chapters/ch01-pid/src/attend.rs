@@ -12,20 +12,18 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
-use nix::unistd;
 
 use crate::child::Child;
 use crate::relay::Relay;
 use crate::signals::Signals;
-use crate::terminal::{RawMode, copy_size};
+use crate::terminal::{RawMode, copy_size, is_in_foreground};
 
 // ANCHOR: interactive
 /// Whether the user sits at a terminal and this process is in its foreground group, so that a command should
 /// get a terminal of its own. A job in the background must leave the terminal alone: the kernel stops one
 /// that changes it (SIGTTOU).
 pub fn is_interactive() -> bool {
-    let is_foreground = || unistd::tcgetpgrp(stdin()).is_ok_and(|group| group == unistd::getpgrp());
-    stdin().is_terminal() && stdout().is_terminal() && is_foreground()
+    stdin().is_terminal() && stdout().is_terminal() && is_in_foreground()
 }
 // ANCHOR_END: interactive
 

@@ -183,9 +183,8 @@ impl Input {
         if !stdin().is_terminal() {
             return Ok(None);
         }
-        let is_foreground = unistd::tcgetpgrp(stdin()).is_ok_and(|group| group == unistd::getpgrp());
         let (read, write) = unistd::pipe2(OFlag::O_CLOEXEC).context("pipe2 for standard input")?;
-        Ok(Some(Input { read, write: is_foreground.then_some(write) }))
+        Ok(Some(Input { read, write: is_in_foreground().then_some(write) }))
     }
 
     /// In the child: makes the pipe its standard input.
@@ -196,5 +195,10 @@ impl Input {
     pub fn use_as_stdin(&self) -> Result<()> {
         unistd::dup2_stdin(&self.read).context("dup2 to standard input")
     }
+}
+
+/// Whether this process is in the foreground group of the terminal that is its standard input.
+pub(crate) fn is_in_foreground() -> bool {
+    unistd::tcgetpgrp(stdin()).is_ok_and(|group| group == unistd::getpgrp())
 }
 // ANCHOR_END: input

@@ -5,7 +5,7 @@
 //! covered: a file by `/dev/null`, a directory by an empty tmpfs; or made read-only by a bind mount of the
 //! path onto itself.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::Result;
@@ -60,10 +60,7 @@ pub fn apply_defaults(proc: &Root, sys: &Root) -> Result<()> {
 ///
 /// Names `path`.
 pub fn mask(root: &Root, path: &Path) -> Result<()> {
-    let place = match root.find(path, OFlag::O_PATH) {
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-        result => result.map_err(|errno| refusal(errno, path))?,
-    };
+    let Some(place) = find_if_there(root, path)? else { return Ok(()) };
     let cover = if is_directory(&place)? {
         Tree::new_at(
             Level::Debug,
@@ -86,12 +83,16 @@ pub fn mask(root: &Root, path: &Path) -> Result<()> {
 ///
 /// Names `path`.
 pub fn read_only(root: &Root, path: &Path) -> Result<()> {
-    let place = match root.find(path, OFlag::O_PATH) {
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-        result => result.map_err(|errno| refusal(errno, path))?,
-    };
+    let Some(place) = find_if_there(root, path)? else { return Ok(()) };
     let mut tree = Tree::copy_at(place.as_fd(), Path::new(""), true, Level::Debug)?;
     tree.add(Attributes::READ_ONLY, true)?;
     tree.attach(&place, path)
+}
+
+fn find_if_there(root: &Root, path: &Path) -> Result<Option<OwnedFd>> {
+    match root.find(path, OFlag::O_PATH) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        result => result.map(Some).map_err(|errno| refusal(errno, path)),
+    }
 }
 // ANCHOR_END: mask

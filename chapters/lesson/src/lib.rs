@@ -8,6 +8,7 @@ pub mod privileges;
 pub mod probe;
 pub mod view;
 
+use std::error::Error;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -119,12 +120,15 @@ pub fn run(exit_code: fn(&anyhow::Error) -> u8, lesson: impl FnOnce() -> Result<
 
 /// The error's chain in one line, each errno in words and by name: `chroot "/x": Not a directory (ENOTDIR)`.
 pub fn describe(error: &anyhow::Error) -> String {
-    let describe_one = |cause: &(dyn std::error::Error + 'static)| {
-        let from_std = || cause.downcast_ref::<std::io::Error>()?.raw_os_error().map(Errno::from_raw);
-        match cause.downcast_ref::<Errno>().copied().or_else(from_std) {
-            Some(errno) => format!("{} ({errno:?})", errno.desc()),
-            None => cause.to_string(),
-        }
+    let describe_one = |cause: &(dyn Error + 'static)| match errno_of(cause) {
+        Some(errno) => format!("{} ({errno:?})", errno.desc()),
+        None => cause.to_string(),
     };
     error.chain().map(describe_one).collect::<Vec<_>>().join(": ")
+}
+
+/// The errno that one cause in a chain is, if it is one: nix's own, or that of the standard library.
+fn errno_of(cause: &(dyn Error + 'static)) -> Option<Errno> {
+    let from_std = || cause.downcast_ref::<std::io::Error>()?.raw_os_error().map(Errno::from_raw);
+    cause.downcast_ref::<Errno>().copied().or_else(from_std)
 }

@@ -70,9 +70,8 @@ fn use_namespace() -> Result<String, Refusal> {
         .map_err(|errno| Refusal::new("mount(\"/\", MS_PRIVATE) in the new user namespace", errno))?;
     // To map root over the host takes CAP_SETFCAP, which root in a container may lack (Linux 5.12).
     let refused = |error: anyhow::Error| {
-        let cause = error.root_cause().downcast_ref::<std::io::Error>();
-        let number = cause.and_then(std::io::Error::raw_os_error).unwrap_or_default();
-        Refusal::new(error.to_string(), Errno::from_raw(number))
+        let errno = crate::errno_of(error.root_cause());
+        Refusal::new(error.to_string(), errno.unwrap_or(Errno::UnknownErrno))
     };
     userns::map::write_single(user, group).map_err(refused)?;
     Ok(String::new())

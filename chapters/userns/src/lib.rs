@@ -59,27 +59,26 @@ pub enum Mapping {
 pub fn become_root() -> Result<Mapping> {
     // Asked first: inside, the user's name and number are gone.
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
-    let ranges = Ranges::of_user(user);
+    let maps = Ranges::of_user(user)
+        .map(|ranges| (map::with_ranges(user, &ranges.users), map::with_ranges(group, &ranges.groups)));
 
     // Only a process that stands outside may write more than one line. So one stays outside, and waits for us
     // to be in.
-    let helper = ranges.and_then(|ranges| Ok((Outside::start(user, group, &ranges)?, ranges)));
+    let helper = maps.and_then(|(users, groups)| Ok((Outside::start(&users, &groups)?, users, groups)));
     info!(
         target: "syscall",
         "unshare(CLONE_NEWUSER)  a user namespace: all capabilities, over nothing of the host's"
     );
     unshare(CloneFlags::CLONE_NEWUSER).map_err(unshare_error)?;
 
-    let written = helper.and_then(|(helper, ranges)| helper.write_maps().map(|()| ranges));
-    let refusal = match written {
-        Ok(Ranges { users, groups }) => {
-            let (users, groups) = (map::with_ranges(user, &users), map::with_ranges(group, &groups));
-            return Ok(Mapping::Ranges { users, groups });
-        }
-        Err(refusal) => refusal,
-    };
-    map::write_single(user, group)?;
-    Ok(Mapping::Single { reason: format!("{refusal:#}") })
+    let written = helper.and_then(|(helper, users, groups)| {
+        helper.write_maps()?;
+        Ok(Mapping::Ranges { users, groups })
+    });
+    written.or_else(|refusal| {
+        map::write_single(user, group)?;
+        Ok(Mapping::Single { reason: format!("{refusal:#}") })
+    })
 }
 // ANCHOR_END: become_root
 
@@ -103,10 +102,9 @@ fn unshare_error(errno: Errno) -> anyhow::Error {
 struct Outside(Child);
 
 impl Outside {
-    fn start(user: u32, group: u32, ranges: &Ranges) -> Result<Outside> {
+    fn start(users: &[IdMap], groups: &[IdMap]) -> Result<Outside> {
         let target = std::process::id();
-        let users = map::arguments(&map::with_ranges(user, &ranges.users));
-        let groups = map::arguments(&map::with_ranges(group, &ranges.groups));
+        let (users, groups) = (map::arguments(users), map::arguments(groups));
         // `read` fails at the end of file, which comes when we end before we have made the namespace.
         let script = format!("read go && newuidmap {target} {users} && newgidmap {target} {groups}");
         let shell = Command::new("sh")
