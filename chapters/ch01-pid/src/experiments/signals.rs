@@ -32,10 +32,10 @@ pub fn without_init(lesson: &Lesson) -> Result<()> {
     // The sender is a child of PID 1, which does not wait for it: it is a zombie once it has sent.
     let sent = || Ok(children(child.pid())?.iter().find(|pid| is_zombie(**pid)).copied());
     wait_for("the signal from inside", sent)?;
-    info!(target: "kernel", "after SIGTERM from inside: State: {}", status_line(child.pid(), "State")?);
+    info!(target: "kernel", "after SIGTERM from inside: State: {}", state_at_rest(child.pid())?);
     child.signal(libc::SIGTERM)?;
     std::thread::sleep(Duration::from_millis(100));
-    info!(target: "kernel", "after SIGTERM from outside: State: {}", status_line(child.pid(), "State")?);
+    info!(target: "kernel", "after SIGTERM from outside: State: {}", state_at_rest(child.pid())?);
     end(&mut child, Signal::SIGKILL)
 }
 
@@ -51,6 +51,12 @@ fn send_from_inside(signal: Signal) -> Result<()> {
 
 fn is_zombie(pid: Pid) -> bool {
     status_line(pid, "State").is_ok_and(|state| state.starts_with('Z'))
+}
+
+/// The state once the process neither runs (R) nor waits for a disk (D), as while it is still being loaded.
+fn state_at_rest(pid: Pid) -> Result<String> {
+    let state = || Ok(Some(status_line(pid, "State")?).filter(|state| !state.starts_with(['R', 'D'])));
+    wait_for("PID 1 to be at rest", state)
 }
 // ANCHOR_END: without_init
 
