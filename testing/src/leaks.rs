@@ -4,6 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use crate::cgroups::Cgroups;
+use crate::network::Network;
+use crate::{Need, Program, state_directory};
+
+/// Switches of the network namespace that decide whether packets pass through.
+const SYSCTLS: [&str; 4] = [
+    "net/ipv4/ip_forward",
+    "net/ipv4/conf/all/route_localnet",
+    "net/ipv4/conf/lo/route_localnet",
+    "net/ipv6/conf/all/forwarding",
+];
+
 /// The kernel objects that a sandbox counts: what identifies each, and a line that describes it.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -12,12 +24,17 @@ pub(crate) struct State {
 
 impl State {
     /// Reads the state of the sandbox whose PID 1 is `holder`.
-    pub(crate) fn read(holder: u32) -> State {
+    pub(crate) fn read(holder: u32, network: &Network, cgroups: &Cgroups) -> State {
         let mut objects = BTreeMap::new();
         objects.extend(mounts(holder));
         objects.extend(links(holder));
         objects.extend(processes(holder));
-        objects.extend(empty_cgroups(Path::new("/sys/fs/cgroup")));
+        objects.extend(addresses(holder));
+        objects.extend(routes(holder));
+        objects.extend(network.run(sysctls));
+        objects.extend(ruleset(network));
+        objects.extend(cgroups.descendants());
+        objects.extend(state_files(holder));
         State { objects }
     }
 
@@ -72,24 +89,50 @@ fn namespaces(proc: &str, pid: u32) -> BTreeSet<String> {
     links.map(|link| link.display().to_string()).collect()
 }
 
-/// Cgroups with `hull` in their name and no process in them. All tests share the cgroup tree, so those that
-/// still have processes may belong to another test that runs at this moment.
-fn empty_cgroups(directory: &Path) -> Vec<(String, String)> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut found = Vec::new();
-    for entry in entries.filter_map(Result::ok) {
-        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
-        let path = entry.path();
-        found.extend(empty_cgroups(&path));
-        let members = fs::read_to_string(path.join("cgroup.procs"));
-        let is_empty = members.is_ok_and(|members| members.is_empty());
-        if is_empty && entry.file_name().to_string_lossy().contains("hull") {
-            found.push((format!("cgroup {}", path.display()), "no process is in it".to_string()));
-        }
-    }
-    found
+/// The IPv4 addresses: `/proc/PID/net/fib_trie` is a tree whose leaves, `|-- 192.0.2.1`, are addresses, and
+/// the networks that are routed.
+fn addresses(holder: u32) -> Vec<(String, String)> {
+    let tree = read(&format!("/proc/{holder}/net/fib_trie"));
+    let leaves = tree.lines().filter_map(|line| line.trim().strip_prefix("|-- "));
+    leaves.map(|leaf| (format!("address {leaf}"), "in net/fib_trie".to_string())).collect()
+}
+
+/// The IPv4 routes of the main table, `/proc/PID/net/route`: the device, then numbers in hexadecimal, as the
+/// machine stores them: destination, gateway, flags, two counters, metric, mask.
+fn routes(holder: u32) -> Vec<(String, String)> {
+    let table = read(&format!("/proc/{holder}/net/route"));
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let rows = rows.filter(|row| row.len() > 7);
+    rows.map(|row| (format!("route {}/{} by {} dev {}", row[1], row[7], row[2], row[0]), row.join(" ")))
+        .collect()
+}
+
+/// Each with its value, so that another value is another object. Runs in the network namespace.
+fn sysctls() -> Vec<(String, String)> {
+    // A kernel without IPv6 has not got its switch.
+    let value = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).ok();
+    let values = SYSCTLS.iter().filter_map(|name| Some((name, value(name)?)));
+    let object = |(name, value): (&&str, String)| {
+        (format!("sysctl {name} = {}", value.trim()), "at the start it had another value".to_string())
+    };
+    values.map(object).collect()
+}
+
+/// The nftables rules of all tables, without their counters, as one object: a rule of another's that is gone
+/// is as bad as one of ours that is left. Where the kernel has no nftables, it is what `nft` says to that.
+fn ruleset(network: &Network) -> Option<(String, String)> {
+    Need::Tool("nft").met().ok()?;
+    let listing = Program::new("nft").args(["--stateless", "list", "ruleset"]).in_network(network).run();
+    let text = format!("nftables ruleset\n{}{}", listing.stdout, listing.stderr);
+    Some((text, "at the start it was another".to_string()))
+}
+
+/// What is in the sandbox's own `/run/hull`.
+fn state_files(holder: u32) -> Vec<(String, String)> {
+    let root = format!("/proc/{holder}/root");
+    let files = state_directory::files(Path::new(&format!("{root}{}", state_directory::PATH)));
+    let names = files.iter().map(|file| format!("file {}", file.display()).replace(&root, ""));
+    names.map(|name| (name, "is no lock".to_string())).collect()
 }
 
 fn read(path: &str) -> String {

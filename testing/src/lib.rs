@@ -10,7 +10,7 @@
 //! let sandbox = Sandbox::new();
 //! let output = Program::new("/bin/true").in_sandbox(&sandbox).run();
 //! assert_eq!(output.code, Some(0));
-//! sandbox.check(); // panics when a mount, a process or a link is left behind
+//! sandbox.check(); // panics when a mount, a process, a cgroup, a link or a rule is left behind
 //! # }
 //! ```
 //!
@@ -18,18 +18,25 @@
 //! test.
 
 mod capture;
+mod cgroups;
 mod deny;
 mod leaks;
 mod needs;
+mod neighbour;
+mod network;
 mod plain_user;
 pub mod process;
 mod process_tree;
 mod program;
 mod running;
 mod sandbox;
+mod state_directory;
+mod surroundings;
 mod terminal;
 
 pub use needs::{Need, skip};
+pub use neighbour::{Neighbour, UPLINK};
+pub use network::Network;
 pub use plain_user::{PlainUser, plain_user_directory};
 pub use program::Program;
 pub use running::{Output, Running};
@@ -48,6 +55,24 @@ pub fn poll<T>(limit: Duration, attempt: impl FnMut() -> Option<T>) -> T {
         Some(value) => value,
         None => panic!("not within {limit:?}"),
     }
+}
+
+/// Checks that what `measure` returns is held at `limit`, within a tenth.
+///
+/// A limit lets no more pass, ever. Less passes while others keep the machine busy, so one good measurement of three
+/// proves that so much can.
+#[track_caller]
+pub fn assert_held_at(limit: f64, mut measure: impl FnMut() -> f64) {
+    let mut measured = Vec::new();
+    while measured.len() < 3 {
+        let value = measure();
+        measured.push(value);
+        assert!(value <= limit * 1.1, "{value} where the limit is {limit}");
+        if value >= limit * 0.9 {
+            return;
+        }
+    }
+    panic!("{measured:?} where the limit lets {limit} pass");
 }
 
 /// Like [`poll`], for callers that have more to say when the time is over.

@@ -6,6 +6,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -16,6 +17,8 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, geteuid};
 
+use crate::Program;
+use crate::cgroups::Hierarchy;
 use crate::plain_user::PlainUser;
 
 /// Something that a test needs and that a machine may lack. See [`needs!`](crate::needs).
@@ -34,6 +37,15 @@ pub enum Need {
     Newuidmap,
     /// `/sys/fs/cgroup` is cgroup version 2.
     CgroupV2,
+    /// A hierarchy of cgroup version 1 with a controller is mounted; version 2 may be as well.
+    CgroupV1,
+    /// A cgroup hierarchy, of whichever version, has this controller, as the sandbox's cgroups have it.
+    CgroupController(&'static str),
+    /// PID 1 is systemd, and the system's message bus answers.
+    Systemd,
+    /// The plain user's own systemd starts programs in a cgroup that the user may divide. They are run
+    /// [with_user_manager](crate::Program::with_user_manager).
+    DelegatedCgroup,
 }
 
 impl Need {
@@ -42,6 +54,7 @@ impl Need {
         static ROOT: Memo = Memo::new();
         static PLAIN_USER: Memo = Memo::new();
         static USER_NAMESPACES: Memo = Memo::new();
+        static DELEGATED_CGROUP: Memo = Memo::new();
         match self {
             Need::Root => ROOT.get_or_init(root).clone(),
             Need::PlainUser => PLAIN_USER.get_or_init(plain_user).clone(),
@@ -49,6 +62,10 @@ impl Need {
             Need::Tool(name) => tool(name),
             Need::Newuidmap => newuidmap(),
             Need::CgroupV2 => cgroup_v2(),
+            Need::CgroupV1 => cgroup_v1(),
+            Need::CgroupController(name) => cgroup_controller(name),
+            Need::Systemd => systemd(),
+            Need::DelegatedCgroup => DELEGATED_CGROUP.get_or_init(delegated_cgroup).clone(),
         }
     }
 }
@@ -118,6 +135,48 @@ fn cgroup_v2() -> Result<(), String> {
     match file_system.filesystem_type() == CGROUP2_SUPER_MAGIC {
         true => Ok(()),
         false => Err("/sys/fs/cgroup is not a cgroup2 file system".to_string()),
+    }
+}
+
+fn cgroup_v1() -> Result<(), String> {
+    match Hierarchy::all().iter().any(Hierarchy::is_v1_with_controllers) {
+        true => Ok(()),
+        false => Err("no hierarchy of cgroup version 1 is mounted".to_string()),
+    }
+}
+
+fn cgroup_controller(name: &str) -> Result<(), String> {
+    let hierarchies = Hierarchy::all();
+    let controllers: Vec<&String> = hierarchies.iter().flat_map(|hierarchy| &hierarchy.controllers).collect();
+    match controllers.iter().any(|controller| *controller == name) {
+        true => Ok(()),
+        false => Err(format!("no hierarchy has the controller {name}, only {controllers:?}")),
+    }
+}
+
+fn systemd() -> Result<(), String> {
+    // As sd_booted(3) finds out.
+    if !Path::new("/run/systemd/system").is_dir() {
+        return Err("PID 1 is not systemd: no /run/systemd/system".to_string());
+    }
+    let bus = "/run/dbus/system_bus_socket";
+    UnixStream::connect(bus).map(drop).map_err(|error| format!("connect to {bus}: {error}"))
+}
+
+fn delegated_cgroup() -> Result<(), String> {
+    systemd()?;
+    tool("systemd-run")?;
+    Need::PlainUser.met()?;
+    let arguments = ["--user", "--scope", "--quiet", "-p", "Delegate=yes", "cat", "/proc/self/cgroup"];
+    let output = Program::new("systemd-run").args(arguments).with_user_manager().run();
+    match output.code {
+        Some(0) => Ok(()),
+        _ => Err(format!(
+            "systemd-run {} as uid {}: {}",
+            arguments.join(" "),
+            PlainUser::get().uid,
+            output.stderr
+        )),
     }
 }
 

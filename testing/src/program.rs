@@ -16,14 +16,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
-use nix::unistd::{chdir, setsid};
 
-use crate::deny::deny;
+use crate::network::Network;
 use crate::plain_user::{PlainUser, plain_user_directory};
 use crate::running::{Output, Running};
-use crate::sandbox::{Namespaces, Sandbox};
+use crate::sandbox::{Interior, Sandbox};
+use crate::surroundings::Surroundings;
 use crate::{poll_until, terminal};
 
 /// A program and how to run it, in the way of [`std::process::Command`].
@@ -41,7 +39,8 @@ pub struct Program {
     directory: Option<PathBuf>,
     timeout: Duration,
     plain_user: bool,
-    namespaces: Option<Arc<Namespaces>>,
+    sandbox: Option<Arc<Interior>>,
+    network: Option<Network>,
     terminal: bool,
     denied: Option<(libc::c_long, Errno)>,
 }
@@ -65,7 +64,8 @@ impl Program {
             directory: None,
             timeout: Duration::from_secs(60),
             plain_user: false,
-            namespaces: None,
+            sandbox: None,
+            network: None,
             terminal: false,
             denied: None,
         }
@@ -120,10 +120,23 @@ impl Program {
         self
     }
 
-    /// Runs the program in the sandbox's mount, network and PID namespaces.
+    /// Runs the program in the sandbox's mount, network and PID namespaces, and in its cgroups.
     pub fn in_sandbox(mut self, sandbox: &Sandbox) -> Program {
-        self.namespaces = Some(sandbox.namespaces());
+        self.sandbox = Some(sandbox.interior());
         self
+    }
+
+    /// Runs the program in this network namespace; in a sandbox, it takes the place of the sandbox's.
+    pub fn in_network(mut self, network: &Network) -> Program {
+        self.network = Some(network.clone());
+        self
+    }
+
+    /// Lets the plain user reach the systemd that runs for that user: `systemd-run --user`, `systemctl --user`.
+    pub fn with_user_manager(self) -> Program {
+        let directory = format!("/run/user/{}", PlainUser::get().uid);
+        let bus = format!("unix:path={directory}/bus");
+        self.as_plain_user().env("XDG_RUNTIME_DIR", directory).env("DBUS_SESSION_BUS_ADDRESS", bus)
     }
 
     /// Runs the program on a new terminal of 24 rows and 80 columns, its controlling terminal. All that it
@@ -168,7 +181,7 @@ impl Program {
         // exec.
         unsafe { command.pre_exec(move || surroundings.enter()) };
         let deadline = Instant::now() + self.timeout;
-        let child = start(&mut command, self.namespaces.as_deref());
+        let child = start(&mut command, self.sandbox.as_deref());
         // Our copies of the terminal's other end live in the command; while they do, we would never see its
         // end.
         drop(command);
@@ -197,10 +210,11 @@ impl Program {
         let directory = self.directory.clone();
         // Joining a mount namespace moves the process to that namespace's root directory.
         let directory = directory.or_else(|| {
-            self.namespaces.is_some().then(|| std::env::current_dir().expect("the test's working directory"))
+            self.sandbox.is_some().then(|| std::env::current_dir().expect("the test's working directory"))
         });
         Surroundings {
-            namespaces: self.namespaces.clone(),
+            sandbox: self.sandbox.clone(),
+            network: self.network.clone(),
             terminal: self.terminal,
             directory: directory
                 .map(|path| CString::new(path.as_os_str().as_bytes()).expect("a path without NUL")),
@@ -229,14 +243,14 @@ fn attach_terminal(command: &mut Command, plain_user: bool) -> fs::File {
     master
 }
 
-/// Starts the command; its process is in the PID namespace of `namespaces`, where they are given.
-fn start(command: &mut Command, namespaces: Option<&Namespaces>) -> io::Result<Child> {
-    let Some(namespaces) = namespaces else { return fork_and_exec(command) };
+/// Starts the command; its process is in the PID namespace of the sandbox, where one is given.
+fn start(command: &mut Command, sandbox: Option<&Interior>) -> io::Result<Child> {
+    let Some(sandbox) = sandbox else { return fork_and_exec(command) };
     // setns with CLONE_NEWPID moves no process: it decides where the next children of the calling thread are
     // born. It must be another thread than the test's, since a thread in this state can't start threads.
     thread::scope(|scope| {
         let spawner = scope.spawn(|| {
-            setns(namespaces.pid.as_fd(), CloneFlags::CLONE_NEWPID)?;
+            setns(sandbox.pid.as_fd(), CloneFlags::CLONE_NEWPID)?;
             fork_and_exec(command)
         });
         spawner.join().expect("the spawning thread")
@@ -252,42 +266,4 @@ fn fork_and_exec(command: &mut Command) -> io::Result<Child> {
         result => Some(result),
     });
     started.unwrap_or_else(|| Err(Errno::ETXTBSY.into()))
-}
-
-/// What the child of fork does before exec, in the order in which the kernel needs it.
-struct Surroundings {
-    namespaces: Option<Arc<Namespaces>>,
-    terminal: bool,
-    directory: Option<CString>,
-    user: Option<PlainUser>,
-    denied: Option<(libc::c_long, Errno)>,
-}
-
-impl Surroundings {
-    /// System calls only: this runs between fork and exec.
-    fn enter(&self) -> io::Result<()> {
-        setsid()?;
-        if self.terminal {
-            // SAFETY: TIOCSCTTY takes an integer; descriptor 0 is the new terminal.
-            Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
-        }
-        if let Some(namespaces) = &self.namespaces {
-            setns(namespaces.mount.as_fd(), CloneFlags::CLONE_NEWNS)?;
-            setns(namespaces.network.as_fd(), CloneFlags::CLONE_NEWNET)?;
-        }
-        if let Some(user) = &self.user {
-            user.become_in_child()?;
-        }
-        if let Some(directory) = &self.directory {
-            chdir(directory.as_c_str())?;
-        }
-        if self.namespaces.is_none() {
-            // Ctrl-C ends the test binary, but not a program in another session. A sandbox kills its own.
-            set_pdeathsig(Signal::SIGKILL)?;
-        }
-        if let Some((number, errno)) = self.denied {
-            deny(number, errno)?;
-        }
-        Ok(())
-    }
 }

@@ -1,14 +1,15 @@
-//! Namespaces of a test's own, in which everything that a program leaves behind can be counted.
+//! Namespaces and cgroups of a test's own, in which everything that a program leaves behind can be counted.
 //!
 //! The sandbox is a process, `cat` waiting at a pipe, that is PID 1 of a new PID namespace, with a new mount
-//! namespace (private, its own `/proc`) and a new network namespace (its `lo` up). When the test ends in
-//! whatever way, the pipe closes, PID 1 ends, and the kernel kills all that is left in the namespace:
-//! pid_namespaces(7).
+//! namespace (private, its own `/proc` and `/run/hull`) and a new network namespace (its `lo` up). When the
+//! test ends in whatever way, the pipe closes, PID 1 ends, and the kernel kills all that is left in the
+//! namespace: pid_namespaces(7). Programs in the sandbox start in a cgroup of its own in each hierarchy.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -19,26 +20,38 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
+use crate::cgroups::Cgroups;
 use crate::leaks::State;
+use crate::neighbour::Neighbour;
+use crate::network::Network;
 use crate::poll_until;
+use crate::state_directory::{self, StateDirectory};
 
 /// How long the kernel may take to remove what a program has left: it takes down mounts and links late.
 const REMOVAL: Duration = Duration::from_secs(5);
 
-/// Fresh mount, network and PID namespaces, and what was in them at the start. Needs root.
+/// Fresh mount, network and PID namespaces, fresh cgroups, and what was in them at the start. Needs root.
 #[derive(Debug)]
 pub struct Sandbox {
     holder: Child,
-    namespaces: Arc<Namespaces>,
+    interior: Arc<Interior>,
+    network: Network,
+    /// Kept here, so that the machine next door is there as long as the sandbox.
+    neighbours: Vec<Network>,
+    cgroups: Cgroups,
     start: State,
+    _state_directory: StateDirectory,
 }
 
-/// Descriptors of the sandbox's namespaces: `/proc/PID/ns/*` of its holder.
+/// What a program needs to get into the sandbox.
 #[derive(Debug)]
-pub(crate) struct Namespaces {
+pub(crate) struct Interior {
+    /// Descriptors of the namespaces: `/proc/PID/ns/*` of the holder.
     pub(crate) mount: OwnedFd,
     pub(crate) network: OwnedFd,
     pub(crate) pid: OwnedFd,
+    /// `cgroup.procs` in each hierarchy.
+    pub(crate) cgroups: Vec<OwnedFd>,
 }
 
 impl Sandbox {
@@ -46,6 +59,9 @@ impl Sandbox {
     #[expect(clippy::new_without_default, reason = "a default that makes processes would surprise")]
     #[track_caller]
     pub fn new() -> Sandbox {
+        let state_directory = StateDirectory::new()
+            .unwrap_or_else(|error| panic!("make and lock {}: {error}", state_directory::PATH));
+        let cgroups = Cgroups::new();
         // In a thread of its own: unshare with CLONE_NEWPID decides where the next children of the calling
         // thread are born, and a thread in this state can't start threads.
         let holder = thread::spawn(|| -> io::Result<Child> {
@@ -62,10 +78,23 @@ impl Sandbox {
             let path = format!("/proc/{}/ns/{name}", holder.id());
             File::open(&path).unwrap_or_else(|error| panic!("open {path}: {error}")).into()
         };
-        let namespaces =
-            Namespaces { mount: namespace("mnt"), network: namespace("net"), pid: namespace("pid") };
-        let start = State::read(holder.id());
-        Sandbox { holder, namespaces: Arc::new(namespaces), start }
+        let interior = Interior {
+            mount: namespace("mnt"),
+            network: namespace("net"),
+            pid: namespace("pid"),
+            cgroups: cgroups.doors(),
+        };
+        let network = Network::of(holder.id() as i32);
+        let start = State::read(holder.id(), &network, &cgroups);
+        Sandbox {
+            holder,
+            interior: Arc::new(interior),
+            network,
+            neighbours: Vec::new(),
+            cgroups,
+            start,
+            _state_directory: state_directory,
+        }
     }
 
     /// The sandbox's PID 1, as the test's own PID namespace sees it: `/proc/PID/mountinfo` is the sandbox's
@@ -74,9 +103,50 @@ impl Sandbox {
         self.holder.id() as i32
     }
 
+    /// The sandbox's network namespace, which plays the host's.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Joins the sandbox's network to a second one, which plays the internet and the machines of the local
+    /// network. Its link and routes are no leaks. Once for a sandbox; needs `Tool("ip")`.
+    #[track_caller]
+    pub fn neighbour(&mut self) -> Neighbour {
+        self.check();
+        let neighbour = Neighbour::new(&self.network);
+        self.neighbours.push(neighbour.network.clone());
+        self.accept();
+        neighbour
+    }
+
+    /// The sandbox's own cgroup, in the hierarchy that has this controller (`memory`), as its directory;
+    /// nothing where no hierarchy has it. On version 1 the sandbox's programs stand in this cgroup. On
+    /// version 2 its controllers are enabled for its children, and programs stand in its leaf `programs`.
+    pub fn cgroup(&self, controller: &str) -> Option<PathBuf> {
+        self.cgroups.directory(controller).map(PathBuf::from)
+    }
+
+    /// The sandbox's own cgroup in the hierarchy of version 2, where there is one, with or without
+    /// controllers.
+    pub fn cgroup_v2(&self) -> Option<PathBuf> {
+        self.cgroups.directory_v2().map(PathBuf::from)
+    }
+
+    /// Gives the sandbox's cgroups to the plain user, as systemd does with `Delegate=yes`.
+    #[track_caller]
+    pub fn delegate_cgroups(&self) {
+        self.cgroups.delegate();
+    }
+
+    /// Takes what is in the sandbox now for its start: what the test itself has put there is no leak.
+    pub fn accept(&mut self) {
+        self.start = self.state();
+    }
+
     /// Panics when there is more in the sandbox than at its start, and still is after 5 seconds: mounts,
-    /// links, processes with the namespaces they hold, empty cgroups. Names each. A sandbox checks itself
-    /// when it is dropped.
+    /// processes with the namespaces they hold, cgroups, links, addresses, routes, changed sysctls, a changed
+    /// nftables ruleset (where `nft` is installed), files in `/run/hull` other than locks (`lock`, `*.lock`).
+    /// Names each. A sandbox checks itself when it is dropped.
     #[track_caller]
     pub fn check(&self) {
         self.check_within(REMOVAL);
@@ -87,14 +157,18 @@ impl Sandbox {
     pub fn check_within(&self, limit: Duration) {
         let mut leaks = Vec::new();
         let clean = poll_until(Instant::now() + limit, || {
-            leaks = State::read(self.holder.id()).more_than(&self.start);
+            leaks = self.state().more_than(&self.start);
             leaks.is_empty().then_some(())
         });
         assert!(clean.is_some(), "left behind in the sandbox:\n  {}", leaks.join("\n  "));
     }
 
-    pub(crate) fn namespaces(&self) -> Arc<Namespaces> {
-        Arc::clone(&self.namespaces)
+    fn state(&self) -> State {
+        State::read(self.holder.id(), &self.network, &self.cgroups)
+    }
+
+    pub(crate) fn interior(&self) -> Arc<Interior> {
+        Arc::clone(&self.interior)
     }
 }
 
@@ -105,7 +179,11 @@ impl Drop for Sandbox {
             && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.check())).is_err();
         self.holder.kill().expect("kill the sandbox");
         self.holder.wait().expect("wait for the sandbox");
+        let removed = self.cgroups.remove(REMOVAL);
         assert!(!failed, "the sandbox was not clean at its end: see above");
+        if !thread::panicking() {
+            removed.expect("remove the sandbox's cgroups");
+        }
     }
 }
 
@@ -116,6 +194,7 @@ fn become_holder() -> io::Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)?;
+    mount(Some("tmpfs"), state_directory::PATH, Some("tmpfs"), flags, Some("mode=0755"))?;
     set_loopback_up()?;
     // Orphans come to PID 1. With SIGCHLD ignored, which exec keeps, the kernel reaps them.
     // SAFETY: no handler of ours is installed, so no code can run at a bad moment.
@@ -124,7 +203,7 @@ fn become_holder() -> io::Result<()> {
 }
 
 /// `ip link set lo up`: netdevice(7).
-fn set_loopback_up() -> io::Result<()> {
+pub(crate) fn set_loopback_up() -> io::Result<()> {
     // SAFETY: ifreq is a plain C structure; all zeros is a valid one.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {

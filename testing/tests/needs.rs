@@ -66,3 +66,22 @@ fn cgroup_v2_is_found_where_it_lists_its_controllers() {
     let is_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     assert_eq!(Need::CgroupV2.met().is_ok(), is_v2);
 }
+
+#[test]
+fn cgroup_v1_is_found_where_the_kernel_lists_a_controller_of_it() {
+    // proc_cgroups(5): the name, the hierarchy, 0 for version 2 or none, and two more columns.
+    let unknown = Need::CgroupController("no-such-controller").met().unwrap_err();
+    assert!(unknown.contains("no hierarchy has the controller no-such-controller"), "{unknown}");
+    let table = std::fs::read_to_string("/proc/cgroups").unwrap();
+    let rows = table.lines().filter(|line| !line.starts_with('#'));
+    let in_v1 = rows.map(|row| row.split_whitespace().collect::<Vec<_>>()).filter(|row| row[1] != "0");
+    let in_v1: Vec<&str> = in_v1.map(|row| row[0]).collect();
+    assert_eq!(Need::CgroupV1.met().is_ok(), !in_v1.is_empty(), "{in_v1:?}");
+}
+
+#[test]
+fn systemd_is_found_where_systemctl_reaches_it() {
+    needs!(Tool("systemctl"));
+    let output = Program::new("systemctl").args(["--no-pager", "list-units", "--type=target"]).run();
+    assert_eq!(Need::Systemd.met().is_ok(), output.code == Some(0), "{output}");
+}
