@@ -49,8 +49,8 @@ pub struct Flags {
 #[derive(Debug)]
 pub struct Lesson {
     narration: &'static Narration,
-    /// What the host sees, with `--view`, and the host's /proc: in its new root a child may have none of its
-    /// own.
+    flags: Flags,
+    /// What the host sees, and the host's /proc: in its new root a child may have none of its own.
     before: Option<(View, File)>,
 }
 
@@ -62,17 +62,23 @@ impl Flags {
     /// `--step` without a terminal, `--view` without /proc.
     pub fn start(&self) -> Result<Lesson> {
         let narration = Narration::start(self.quiet, self.step)?;
-        let before = if self.view {
-            let proc = File::open("/proc").context("open \"/proc\"")?;
-            Some((View::here()?, proc))
-        } else {
-            None
-        };
-        Ok(Lesson { narration, before })
+        let lesson = Lesson { narration, flags: self.clone(), before: None };
+        if self.view { lesson.look() } else { Ok(lesson) }
     }
 }
 
 impl Lesson {
+    /// Reads what the host sees, so that some of it can be shown without `--view` too: [`Lesson::show_rows`].
+    ///
+    /// # Errors
+    ///
+    /// Without /proc.
+    pub fn look(mut self) -> Result<Lesson> {
+        let proc = File::open("/proc").context("open \"/proc\"")?;
+        self.before = Some((View::here()?, proc));
+        Ok(self)
+    }
+
     /// The descriptors that a child must keep to narrate and to show its view. All are close-on-exec.
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let proc = self.before.iter().map(|(_, proc)| proc.as_fd());
@@ -85,16 +91,38 @@ impl Lesson {
     ///
     /// Where the process can't be read in /proc.
     pub fn show_view(&self) -> Result<()> {
-        let Some((host, proc)) = &self.before else { return Ok(()) };
+        if self.flags.view { self.show(None) } else { Ok(()) }
+    }
+
+    /// Prints some rows of the view, by their titles (`links`, `routes`), after a [`Lesson::look`]: this
+    /// process's beside the host's. Not with `--quiet`, and not with `--view`, whose table has them all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lesson::show_view`].
+    pub fn show_rows(&self, titles: &[&str]) -> Result<()> {
+        if self.flags.quiet || self.flags.view { Ok(()) } else { self.show(Some(titles)) }
+    }
+
+    fn show(&self, rows: Option<&[&str]>) -> Result<()> {
+        let (host, proc) = self.before.as_ref().context("the lesson has not looked at the host")?;
         let here = View::through(proc, "self").context("read what this process sees")?;
         let width = view::table::terminal_width(&std::io::stderr()).unwrap_or(110);
-        let table =
-            view::table::table(("the host", host), ("this process", &here), self.narration.colour(), width);
-        self.narration.print(&table);
+        let (host, here) = (("the host", host), ("this process", &here));
+        self.narration.print(&view::table::table(host, here, rows, self.narration.colour(), width));
         Ok(())
     }
 }
 // ANCHOR_END: lesson
+
+/// Does what an earlier chapter has told, without telling it again. Warnings are told.
+pub fn untold<T>(work: impl FnOnce() -> T) -> T {
+    let level = log::max_level();
+    log::set_max_level(level.min(log::LevelFilter::Warn));
+    let result = work();
+    log::set_max_level(level);
+    result
+}
 
 /// Reads the command line. Where it is wrong, says so and ends with 125; `--help` ends with 0.
 pub fn parse<Arguments: Parser>() -> Arguments {

@@ -7,6 +7,8 @@
 //! - `say`: a sentence of the lesson.
 //! - `kernel`: what was read back from the kernel after a step.
 //!
+//! Warnings and errors, of any target, are printed as such, with `--quiet` too.
+//!
 //! A lesson is more than one process, and its steps are counted through all of them: the counter stands in a
 //! page of memory that a child shares with its parent. Each process prints its own lines, at once, to a copy
 //! of the standard error that the lesson began with; so a line is never late, and none is lost when a process
@@ -22,8 +24,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, anyhow};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// A step whose line is longer has its reason on a line of its own; other lines are broken.
 const WIDTH: usize = 100;
@@ -46,7 +51,7 @@ pub(crate) struct Narration {
 static NARRATION: OnceLock<Narration> = OnceLock::new();
 
 impl Narration {
-    /// Installs the logger. With `quiet`, none: a line then costs one atomic load.
+    /// Installs the logger. With `quiet` it prints warnings and errors alone, and other lines cost one atomic load.
     pub(crate) fn start(quiet: bool, step: bool) -> Result<&'static Narration> {
         let output = std::io::stderr().as_fd().try_clone_to_owned().context("duplicate standard error")?;
         let colour =
@@ -56,10 +61,8 @@ impl Narration {
         let (steps, host) = (shared_counter()?, std::process::id());
         let narration =
             NARRATION.get_or_init(|| Narration { output: output.into(), terminal, colour, steps, host });
-        if !quiet {
-            log::set_logger(narration).map_err(|error| anyhow!("install the narration: {error}"))?;
-            log::set_max_level(LevelFilter::Info);
-        }
+        log::set_logger(narration).map_err(|error| anyhow!("install the narration: {error}"))?;
+        log::set_max_level(if quiet { LevelFilter::Warn } else { LevelFilter::Info });
         Ok(narration)
     }
 
@@ -93,7 +96,10 @@ impl Narration {
         if let Some(mut terminal) = self.terminal.as_ref() {
             // Up to the end of the line: one key at a time, since another process may read the next line.
             let mut key = [0];
-            while terminal.read(&mut key).is_ok_and(|length| length == 1) && key != *b"\n" {}
+            while waits_for_key(terminal.as_fd())
+                && terminal.read(&mut key).is_ok_and(|length| length == 1)
+                && key != *b"\n"
+            {}
         }
     }
 }
@@ -105,15 +111,30 @@ impl Log for Narration {
 
     fn log(&self, record: &Record) {
         let text = record.args().to_string();
-        match record.target() {
-            "syscall" => self.step(&text),
-            "kernel" => self.print(&format!("       = {}\n", wrap(&text).join("\n         "))),
+        match (record.level(), record.target()) {
+            (Level::Error, _) => self.print(&format!("error: {text}\n")),
+            (Level::Warn, _) => self.print(&format!("warning: {text}\n")),
+            (_, "syscall") => self.step(&text),
+            (_, "kernel") => self.print(&format!("       = {}\n", wrap(&text).join("\n         "))),
             _ if self.colour => self.print(&format!("\x1b[1m{text}\x1b[0m\n")),
             _ => self.print(&format!("{text}\n")),
         }
     }
 
     fn flush(&self) {}
+}
+
+/// Waits for a key; says no when a signal asks for the end, which a lesson that has much to take down keeps for later:
+/// the steps that are left should not wait for anyone then.
+fn waits_for_key(terminal: BorrowedFd) -> bool {
+    let ends: SigSet =
+        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect();
+    // Not to take the signal: only to hear of one that is blocked.
+    let Ok(signals) = SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC) else { return true };
+    let mut sources =
+        [PollFd::new(terminal, PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    while poll(&mut sources, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    sources[1].any() != Some(true)
 }
 
 /// The text in lines that fit, broken at its spaces.

@@ -24,6 +24,15 @@ use crate::probe::{Refusal, in_child};
 const CAP_SYS_ADMIN: u32 = 21;
 
 // ANCHOR: privileges
+/// What this process is root over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Powers {
+    /// All of the host, or of the container in which the lesson runs.
+    Host,
+    /// A new user namespace, and the namespaces that are made from there: nothing that was there before.
+    UserNamespace,
+}
+
 /// Makes sure that this process has the powers of root: over the host if it has them already, else in a new
 /// user namespace. Where neither works and somebody sits at the terminal, offers sudo; with a "yes" it does
 /// not return.
@@ -31,10 +40,10 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// # Errors
 ///
 /// Says in one sentence what forbids it, with the errno, and which command to type.
-pub fn acquire() -> Result<()> {
+pub fn acquire() -> Result<Powers> {
     let is_root = geteuid().is_root();
     if is_root && has_capability(CAP_SYS_ADMIN)? {
-        return Ok(());
+        return Ok(Powers::Host);
     }
     let who = if is_root { "You are root without CAP_SYS_ADMIN here" } else { "You are not root here" };
     info!(target: "say", "{who}, so the lesson makes a user namespace in which you are.");
@@ -49,12 +58,12 @@ pub fn acquire() -> Result<()> {
 // ANCHOR_END: privileges
 
 // ANCHOR: user_namespace
-fn user_namespace() -> Result<()> {
+fn user_namespace() -> Result<Powers> {
     let mapping = userns::become_root()?;
     if let Mapping::Single { reason } = &mapping {
         info!(target: "kernel", "only one user and one group exist in it: {reason}");
     }
-    Ok(())
+    Ok(Powers::UserNamespace)
 }
 
 /// Makes a user namespace and uses its powers: a mount table of its own, changed. Ubuntu's AppArmor lets
@@ -91,7 +100,7 @@ fn has_capability(number: u32) -> Result<bool> {
 }
 
 // ANCHOR: sudo
-fn offer_sudo(refusal: Refusal) -> Result<()> {
+fn offer_sudo(refusal: Refusal) -> Result<Powers> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let program = std::env::current_exe().context("find this program's own path")?;
     let words = [OsString::from("sudo"), program.clone().into()].into_iter().chain(arguments.clone());

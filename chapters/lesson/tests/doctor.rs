@@ -16,6 +16,7 @@ const NEEDS: &[&str] = &[
     "room on disk",
     "clone3",
     "a new /proc",
+    "veth, bridge, tbf",
     "ip_forward",
     "nft",
     "pasta",
@@ -150,16 +151,39 @@ fn a_missing_device_and_a_full_disk_stop_a_lesson_and_the_exit_status_says_so() 
 }
 
 #[test]
-fn ip_forward_is_that_of_the_network_namespace() {
+fn ip_forward_is_that_of_the_network_namespace_and_has_to_be_writable_for_root() {
     needs!(Root, Tool("unshare"));
-    let with = |value: &str| {
-        unshared(&["--net"], &format!("echo {value} > /proc/sys/net/ipv4/ip_forward; exec \"$0\""))
+    let file = "/proc/sys/net/ipv4/ip_forward";
+    let with = |value: &str, more: &str| {
+        unshared(&["--net", "--mount"], &format!("echo {value} > {file}; {more} exec \"$0\""))
     };
-    assert_eq!(line(&with("1"), "ip_forward"), ("ok", "on"));
-    let off = with("0");
-    let (state, detail) = line(&off, "ip_forward");
+    assert_eq!(line(&with("1", ""), "ip_forward"), ("ok", "on"));
+    let off = with("0", "");
+    assert_eq!(line(&off, "ip_forward"), ("ok", "off; a lesson that needs it switches it on and off again"));
+    // As in a container whose /proc/sys is read-only.
+    let masked = with("0", "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys;");
+    let (state, detail) = line(&masked, "ip_forward");
     assert_eq!(state, "restricted");
+    assert!(detail.contains("is not to be written: Read-only file system (EROFS)"), "{detail}");
     assert!(detail.ends_with("to mend it: sysctl -w net.ipv4.ip_forward=1"), "{detail}");
+}
+
+#[test]
+fn links_that_can_be_made_are_found_and_those_that_cannot_are_named() {
+    needs!(Root, Tool("unshare"), Tool("ip"), Tool("tc"));
+    let output = unshared(&["--net", "--mount"], "exec \"$0\"");
+    assert_eq!(
+        line(&output, "veth, bridge, tbf"),
+        ("ok", "made a veth pair and a bridge, and limited a rate")
+    );
+    // A tc that finds no tbf.
+    let script = "mount -t tmpfs none /mnt && printf '#!/bin/sh\\necho no tbf >&2; exit 1\\n' > /mnt/tc && \
+                  chmod 755 /mnt/tc && PATH=/mnt:$PATH exec \"$0\"";
+    let output = unshared(&["--net", "--mount"], script);
+    let (state, detail) = line(&output, "veth, bridge, tbf");
+    assert_eq!(state, "restricted");
+    assert!(detail.starts_with("tc qdisc add dev doctor root tbf "), "{detail}");
+    assert!(detail.ends_with(": no tbf; to mend it: modprobe -a veth bridge sch_tbf"), "{detail}");
 }
 
 /// A seccomp filter that answers clone3 with ENOSYS, as that of a Docker container does. seccomp(2)

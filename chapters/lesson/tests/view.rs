@@ -74,7 +74,9 @@ fn a_process_in_its_own_namespaces_is_seen_from_outside_with_its_own_eyes() {
     let options = ["--pid", "--fork", "--kill-child", "--mount-proc", "--uts", "--net", "--cgroup"];
     let script = "hostname inside; ip link set lo up; ip address add 10.9.8.7/24 dev lo; \
                   ip link add left type veth peer name right; ip link set left up; ip link set right up; \
-                  ip address add 10.1.2.3/20 dev left; ip address add fd00:1::2/64 dev left nodad";
+                  ip address add 10.1.2.3/20 dev left; ip address add fd00:1::2/64 dev left nodad; \
+                  ip route add default via 10.1.0.1; ip -6 route add default via fd00:1::1; \
+                  ip route add 198.51.100.0/24 dev right";
     let running = unshared(&options, script);
     let children = format!("/proc/{0}/task/{0}/children", running.pid());
     let child: i32 = fs::read_to_string(children).expect("children").trim().parse().expect("one child");
@@ -82,13 +84,25 @@ fn a_process_in_its_own_namespaces_is_seen_from_outside_with_its_own_eyes() {
     let view = View::of(child).expect("view");
     assert_eq!(view.hostname, Ok("inside".to_owned()));
     assert_eq!(view.processes, Ok(VisibleProcesses::Pids(vec![1])));
-    assert!(view.pids_in_namespaces.expect("NSpid").ends_with(" 1"));
-    let links = view.links.expect("links");
+    assert!(view.pids_in_namespaces.as_ref().expect("NSpid").ends_with(" 1"));
+    let links = view.links.clone().expect("links");
     let addresses = |name: &str| links.iter().find(|link| link.name == name).expect("link").addresses.clone();
     assert_eq!(addresses("lo"), ["10.9.8.7/24", "127.0.0.1/8", "::1/128"]);
     assert!(addresses("left").starts_with(&["10.1.2.3/20".to_owned()]), "{:?}", addresses("left"));
     assert!(addresses("left").contains(&"fd00:1::2/64".to_owned()), "{:?}", addresses("left"));
     assert!(links.iter().any(|link| link.name == "right"));
+    let routes = list(&view, false, 100);
+    for route in [
+        "default via 10.1.0.1 dev left",
+        "10.1.0.0/20 dev left",
+        "198.51.100.0/24 dev right",
+        "default via fd00:1::1 dev left",
+        "fd00:1::/64 dev left",
+    ] {
+        assert!(routes.contains(&format!("{route}\n")), "{route}: {routes}");
+    }
+    // What the kernel keeps for itself is not shown, as by `ip -6 route`.
+    assert!(!routes.contains("ff00::") && !routes.contains("::1/128 dev"), "{routes}");
     // Asking for the name has not moved the one who asks.
     assert_ne!(readlink("/proc/self/ns/uts"), readlink(format!("/proc/{child}/ns/uts")));
     stop(running);
@@ -233,7 +247,7 @@ fn the_table_marks_what_differs_without_colour() {
     mounts.push(lesson::view::Mount { point: "/only/right".to_owned(), ..mounts[0].clone() });
     right.mounts = Ok(mounts);
     right.seccomp = Err(Unreadable::Refused { operation: "open status".to_owned(), errno: Errno::EACCES });
-    let text = table(("host", &left), ("inside", &right), false, 160);
+    let text = table(("host", &left), ("inside", &right), None, false, 160);
     let line = |part: &str| text.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{text}"));
     assert!(line("hostname").contains(" | other"));
     assert!(line("changed").contains(" | "));
@@ -241,7 +255,16 @@ fn the_table_marks_what_differs_without_colour() {
     assert!(line("Seccomp").contains(" | not readable"));
     assert!(!line("Uid").contains(" | "));
     assert!(!text.contains('\x1b'));
-    assert!(table(("host", &left), ("inside", &right), true, 160).contains("\x1b["));
+    assert!(table(("host", &left), ("inside", &right), None, true, 160).contains("\x1b["));
+}
+
+#[test]
+fn of_the_table_some_rows_can_be_shown_alone() {
+    let view = View::here().expect("view");
+    let rows = table(("host", &view), ("inside", &view), Some(&["hostname", "routes"]), false, 160);
+    let titles: Vec<&str> =
+        rows.lines().map(|line| &line[..14]).filter(|title| !title.trim().is_empty()).collect();
+    assert_eq!(titles, ["hostname      ", "routes        "], "{rows}");
 }
 
 #[test]
@@ -254,7 +277,7 @@ fn a_long_list_is_shortened_with_a_count() {
     let mut mounts = left.mounts.clone().expect("mounts");
     mounts.extend(many);
     right.mounts = Ok(mounts);
-    let text = table(("host", &left), ("inside", &right), false, 120);
+    let text = table(("host", &left), ("inside", &right), None, false, 120);
     assert_eq!(text.matches("> /many/").count(), 12, "{text}");
     assert!(text.contains("> ... and 88 more only here"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");

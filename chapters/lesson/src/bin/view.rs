@@ -46,7 +46,7 @@ fn show(arguments: &Arguments) -> Result<()> {
         Some(right) => {
             let names = [arguments.left, Some(right)]
                 .map(|pid| pid.map(|pid| format!("pid {pid}")).unwrap_or_default());
-            table((&names[0], &left), (&names[1], &View::of(right)?), colour, width)
+            table((&names[0], &left), (&names[1], &View::of(right)?), None, colour, width)
         }
         None => list(&left, colour, width),
     };

@@ -2,7 +2,7 @@
 //! top.
 
 use super::root::VisibleProcesses;
-use super::{Field, Link, Mount, Named, Root, View};
+use super::{Field, Link, Mount, Named, Root, Route, View};
 
 /// One line of a view: `key` finds the line of the other view with which it is compared.
 pub struct Line {
@@ -30,6 +30,7 @@ pub fn sections(view: &View) -> Vec<Section> {
         one("root", &view.root.as_ref().map(root).map_err(Clone::clone)),
         many("mounts", &view.mounts, mount),
         many("links", &view.links, link),
+        many("routes", &view.routes, route),
         one("Uid", &view.uids),
         one("Gid", &view.gids),
         one("Groups", &view.groups),
@@ -91,6 +92,15 @@ fn cgroup(line: &str) -> Line {
 fn link(link: &Link) -> Line {
     let text = [std::slice::from_ref(&link.name), &link.addresses].concat().join(" ");
     Line { key: link.name.clone(), text }
+}
+
+/// In the words of ip-route(8).
+fn route(route: &Route) -> Line {
+    let gateway = route.gateway.iter().map(|gateway| format!(" via {gateway}")).collect::<String>();
+    Line {
+        key: route.destination.clone(),
+        text: format!("{}{gateway} dev {}", route.destination, route.link),
+    }
 }
 
 fn mount(mount: &Mount) -> Line {

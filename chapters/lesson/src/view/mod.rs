@@ -14,6 +14,7 @@ mod mounts;
 mod network;
 mod process;
 mod root;
+mod routes;
 pub mod table;
 mod uts;
 
@@ -30,6 +31,7 @@ pub use mounts::Mount;
 pub use network::Link;
 use process::Process;
 pub use root::{Root, VisibleProcesses};
+pub use routes::Route;
 
 /// One thing that the view asks for: the kernel's answer, or why there is none.
 pub type Field<T> = std::result::Result<T, Unreadable>;
@@ -98,6 +100,8 @@ pub struct View {
     pub mounts: Field<Vec<Mount>>,
     /// Its network links with their addresses: `net/dev`, `net/fib_trie`, `net/route`, `net/if_inet6`.
     pub links: Field<Vec<Link>>,
+    /// Where packets go: `net/route`, `net/ipv6_route`.
+    pub routes: Field<Vec<Route>>,
     /// Real, effective, saved and file system user id, as the reader's user namespace counts: `status`, line
     /// `Uid`.
     pub uids: Field<String>,
@@ -159,6 +163,7 @@ impl View {
             hostname: uts::hostname(&process),
             root: root::identify(&process, &root),
             links: network::links(&process),
+            routes: routes::routes(&process),
             uids: line("Uid"),
             gids: line("Gid"),
             groups: line("Groups"),

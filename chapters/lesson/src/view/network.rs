@@ -39,7 +39,7 @@ pub fn links(process: &Process) -> Field<Vec<Link>> {
 }
 
 /// A file that a kernel without IPv6, or without IPv4, does not have.
-fn optional(process: &Process, file: &str) -> Field<String> {
+pub fn optional(process: &Process, file: &str) -> Field<String> {
     match process.text(file) {
         Err(Unreadable::Refused { errno: Errno::ENOENT, .. }) => Ok(String::new()),
         result => result,
@@ -59,22 +59,27 @@ fn link_name(line: &str) -> Option<Link> {
     Some(Link { name: name.trim().to_owned(), addresses: Vec::new() })
 }
 
-struct Route {
+/// The addresses of a link.
+struct Connected {
     link: String,
     destination: u32,
     mask: u32,
 }
 
-/// The routes without a gateway. `eth0  000200C0 00000000 0001 ...`: an address is printed as if its four
-/// bytes were a number in the machine's own byte order, so it has to be turned on a little-endian one.
-fn connected_routes(text: &str) -> Vec<Route> {
-    let number = |hexadecimal: &str| u32::from_str_radix(hexadecimal, 16).ok().map(u32::from_be);
+/// `000200C0` for 192.0.2.0: an IPv4 address is printed as if its four bytes were a number in the machine's
+/// own byte order, so it has to be turned on a little-endian one.
+pub fn number(hexadecimal: &str) -> Option<u32> {
+    u32::from_str_radix(hexadecimal, 16).ok().map(u32::from_be)
+}
+
+/// The routes without a gateway: `eth0  000200C0 00000000 0001 ...`.
+fn connected_routes(text: &str) -> Vec<Connected> {
     text.lines()
         .skip(1)
         .filter_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let (&link, gateway) = (fields.first()?, number(fields.get(2)?)?);
-            let route = Route {
+            let route = Connected {
                 link: link.to_owned(),
                 destination: number(fields.get(1)?)?,
                 mask: number(fields.get(7)?)?,
@@ -87,7 +92,7 @@ fn connected_routes(text: &str) -> Vec<Route> {
 /// The machine's own addresses, leaves of the tree with a line `/32 host LOCAL`; and the networks of the
 /// loopback link, which have a shorter prefix there: for that link the kernel makes the whole network local,
 /// in a table that `route` does not show.
-fn local_addresses(fib_trie: &str) -> (Vec<Ipv4Addr>, Vec<Route>) {
+fn local_addresses(fib_trie: &str) -> (Vec<Ipv4Addr>, Vec<Connected>) {
     let (mut addresses, mut networks, mut leaf) = (Vec::new(), Vec::new(), None);
     for line in fib_trie.lines().map(str::trim) {
         if let Some(address) = line.strip_prefix("|-- ") {
@@ -98,7 +103,7 @@ fn local_addresses(fib_trie: &str) -> (Vec<Ipv4Addr>, Vec<Route>) {
         match (leaf, length) {
             // The tables `Main` and `Local` show the same tree where they have been merged into one.
             (Some(address), Some(32)) if !addresses.contains(&address) => addresses.push(address),
-            (Some(address), Some(length @ 1..=31)) => networks.push(Route {
+            (Some(address), Some(length @ 1..=31)) => networks.push(Connected {
                 link: "lo".to_owned(),
                 destination: u32::from(address),
                 mask: u32::MAX << (32 - length),
@@ -109,7 +114,7 @@ fn local_addresses(fib_trie: &str) -> (Vec<Ipv4Addr>, Vec<Route>) {
     (addresses, networks)
 }
 
-fn with_link(address: Ipv4Addr, routes: &[Route]) -> (String, String) {
+fn with_link(address: Ipv4Addr, routes: &[Connected]) -> (String, String) {
     let route = routes
         .iter()
         .filter(|route| u32::from(address) & route.mask == route.destination)

@@ -50,12 +50,22 @@ pub fn list(view: &View, colour: bool, width: usize) -> String {
 }
 
 /// Two views with their names, side by side in `width` columns; what differs has a mark between the columns.
-/// Long lists are shortened, with a count.
-pub fn table(left: (&str, &View), right: (&str, &View), colour: bool, width: usize) -> String {
+/// Long lists are shortened, with a count. `rows` are the titles of those to show, such as `links`; all where
+/// there are none.
+pub fn table(
+    left: (&str, &View),
+    right: (&str, &View),
+    rows: Option<&[&str]>,
+    colour: bool,
+    width: usize,
+) -> String {
     let cell = width.saturating_sub(TITLE + 3).max(20) / 2;
     let mut output = paint(&format!("{:TITLE$}{:<cell$}   {}", "", left.0, right.0), BOLD, colour) + "\n";
     for (left, right) in sections(left.1).into_iter().zip(sections(right.1)) {
         let mut title = left.title;
+        if rows.is_some_and(|rows| !rows.contains(&title)) {
+            continue;
+        }
         for row in shorten(compare(left.lines, right.lines)) {
             output += &print_row(title, &row, cell, colour);
             title = "";

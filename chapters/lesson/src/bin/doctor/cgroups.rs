@@ -15,8 +15,10 @@ use crate::examine::{Finding, State};
 use crate::machine::Machine;
 use lesson::view::own_cgroups;
 
-/// The controllers that chapter 4 limits with.
+/// The controllers that chapter 4 limits with. Without `io` (version 1: `blkio`) it goes on without a limit of
+/// the disk, so a machine may lack that one; but that it is delegated is worth a command.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+const DELEGATED: [&str; 4] = ["cpu", "memory", "pids", "io"];
 
 pub(crate) fn mode(machine: &Machine) -> Finding {
     let version1 = version1_controllers(machine);
@@ -29,7 +31,7 @@ pub(crate) fn mode(machine: &Machine) -> Finding {
         (false, Some(controllers)) => ("hybrid of v1 and v2", [version1, controllers].concat()),
     };
     let detail = format!("{mode}: {}", all.join(" "));
-    match lacking(&all) {
+    match lacking(&CONTROLLERS, &all) {
         None => Finding::new(State::Ok, detail),
         Some(name) => Finding::new(State::Restricted, format!("{detail}; the controller {name} is missing"))
             .mended_by(Remedy::Advice(
@@ -78,7 +80,7 @@ fn delegated_by_systemd(machine: &Machine) -> Option<Finding> {
 
 fn delegated(who: &str, controllers: &[String], how: &str) -> Finding {
     let detail = format!("{who} {}", controllers.join(" "));
-    match lacking(controllers) {
+    match lacking(&DELEGATED, controllers) {
         None => Finding::new(State::Ok, format!("{detail}{how}")),
         Some(name) => Finding::new(State::Restricted, format!("{detail}, but not {name}")).mended_by(Remedy::Root(
             "sh -c 'mkdir -p /etc/systemd/system/user@.service.d && \
@@ -88,8 +90,8 @@ fn delegated(who: &str, controllers: &[String], how: &str) -> Finding {
     }
 }
 
-fn lacking(controllers: &[String]) -> Option<&'static str> {
-    CONTROLLERS.into_iter().find(|name| !controllers.iter().any(|controller| controller == name))
+fn lacking(wanted: &[&'static str], controllers: &[String]) -> Option<&'static str> {
+    wanted.iter().copied().find(|name| !controllers.iter().any(|controller| controller == name))
 }
 
 fn make_and_remove(directory: &OwnedFd) -> Result<(), Errno> {

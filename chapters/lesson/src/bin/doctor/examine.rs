@@ -72,7 +72,7 @@ pub struct Need {
 
 /// All needs, those of every lesson first.
 #[rustfmt::skip]
-pub static NEEDS: [Need; 16] = [
+pub static NEEDS: [Need; 17] = [
     Need { name: "kernel",              chapter: "all",  needed: true,  check: kernel::version,
         remedy: Remedy::Advice("install a newer kernel") },
     Need { name: "user namespaces",     chapter: "all",  needed: true,  check: namespaces::user_namespaces,
@@ -87,6 +87,8 @@ pub static NEEDS: [Need; 16] = [
         remedy: Remedy::Advice("run it outside of this container, or start that with --security-opt seccomp=unconfined") },
     Need { name: "a new /proc",         chapter: "ch02", needed: false, check: namespaces::new_proc,
         remedy: Remedy::Advice("run it outside of this container, or start that with --security-opt systempaths=unconfined") },
+    Need { name: "veth, bridge, tbf",   chapter: "ch03", needed: false, check: network::links,
+        remedy: Remedy::Root("modprobe -a veth bridge sch_tbf") },
     Need { name: "ip_forward",          chapter: "ch03", needed: false, check: network::ip_forward,
         remedy: Remedy::Root("sysctl -w net.ipv4.ip_forward=1") },
     Need { name: "nft",                 chapter: "ch03", needed: false, check: network::nft,
