@@ -23,6 +23,8 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         // The width of its inode numbers, which a tmpfs tells where the kernel was built to choose it.
         // tmpfs(5)
         (r",inode(32|64)\b", ""),
+        // Where the state of a network namespace is, by its inode.
+        (r"(/run/hull/network/)\d+", "${1}I"),
         // Device and inode of a file: `254:1:131074`, `dev 254:1 inode 131074`.
         (r"(^|[\s(=])\d+:\d+:\d+\b", "${1}D:I"),
         (r"\b(dev(?:ice)?[ :=]+)[0-9a-f]+(:[0-9a-f]+)?\b", "${1}D"),
@@ -159,6 +161,7 @@ mod tests {
     fn what_varies_is_blanked() {
         let pairs = [
             ("pid:[4026531836]", "pid:[4026532201]"),
+            ("/run/hull/network/4026531840/lock", "/run/hull/network/4026532177/lock"),
             ("NSpid:\t4242\t1", "NSpid:\t5151\t1"),
             ("child 4242 is PID 1 in there", "child 77 is PID 1 in there"),
             ("/proc/4242/status", "/proc/9/status"),

@@ -4,7 +4,8 @@
 //! begin with `> ` continue it. What follows is what the terminal shows. A status other than 0 ends the
 //! output as `[exit status: 3]`. Two kinds of line are typed as well, to the program that the command
 //! started: `^C`, and lines that begin with the prompt that the block's `inner="..."` names. They are part of
-//! the output, since the terminal echoes them. `norun=REASON` marks a block that no test can run; the reasons
+//! the output, since the terminal echoes them. `cgroup2` marks a block that needs cgroup version 2 with its
+//! controllers, so that it is run on such a machine only. `norun=REASON` marks a block that no test can run; the reasons
 //! are few: [`REASONS`].
 
 use crate::Problem;
@@ -64,6 +65,8 @@ pub struct Block {
     pub root: bool,
     /// The prompt of the program that the block's commands start.
     pub inner: Option<String>,
+    /// Whether it needs cgroup version 2 with its controllers.
+    pub cgroup2: bool,
     /// Why it is not executed.
     pub norun: Option<String>,
     /// What is typed to the shell, and what the page shows in return.
@@ -131,12 +134,14 @@ fn block(fence: &Fence) -> Result<Block, (usize, String)> {
         length: fence.lines.len(),
         root: false,
         inner: None,
+        cgroup2: false,
         norun: None,
         commands: Vec::new(),
     };
     for attribute in attributes(&fence.info) {
         match attribute.split_once('=') {
             None if attribute == "root" => block.root = true,
+            None if attribute == "cgroup2" => block.cgroup2 = true,
             Some(("inner", prompt)) => block.inner = Some(prompt.trim_matches('"').to_string()),
             Some(("norun", reason)) => block.norun = Some(reason.to_string()),
             _ => return fault(&format!("a console block has no attribute `{attribute}`")),
@@ -216,7 +221,7 @@ pub fn fences(text: &str) -> Vec<Fence> {
 }
 
 /// The page with each block's output replaced by what was really printed; `outputs` has one entry for each
-/// command of each block, and none for a block that was not run.
+/// command of each block, and none for a block that was not run; those of the last blocks may be missing.
 pub fn rewrite(text: &str, blocks: &[Block], outputs: &[Vec<Vec<String>>]) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let mut result: Vec<String> = Vec::new();

@@ -12,6 +12,7 @@
 //! - [`html`]: the built book is whole and works without a network.
 
 pub mod blank;
+pub mod cgroups;
 pub mod console;
 pub mod coverage;
 pub mod html;
@@ -24,6 +25,7 @@ pub mod screen;
 pub mod session;
 pub mod source;
 pub mod terminal;
+pub mod typing;
 pub mod world;
 
 use std::fmt;

@@ -6,49 +6,59 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use regex::Regex;
 
 use crate::console::{self, Block, Command};
 use crate::page::{Book, Page};
 use crate::terminal::Terminal;
+use crate::typing::{TIME_LIMIT, type_command, wait_for_prompt, with_screen};
 use crate::world::{User, World};
-use crate::{Problem, blank, screen};
-
-/// How long one command may take. An emulated machine is ten times as slow as a real one; a command that
-/// hangs is rare.
-const TIME_LIMIT: Duration = Duration::from_secs(300);
-
-/// How long the line before a `^C` is awaited.
-const LINE_LIMIT: Duration = Duration::from_secs(60);
-
-/// How long the screen must have been still before `^C` is typed: what was typed last must have started.
-const SILENCE: Duration = Duration::from_secs(3);
+use crate::{Problem, blank};
 
 /// The ID of the process before a page's first shell, and of the one before its first command.
 const SHELL_PID: u32 = 4100;
 const FIRST_PID: u32 = 4200;
 const PIDS_PER_COMMAND: u32 = 40;
 
-/// The prompt of the shell: the last status between two record separators, which no program prints.
-static PROMPT: LazyLock<Regex> = LazyLock::new(|| Regex::new("\x1e(\\d+)\x1e").expect("a valid pattern"));
+/// Which sessions are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sessions {
+    /// All: on machines that have cgroup version 2 with its controllers.
+    All,
+    /// On each page, those before its first block marked `cgroup2`: any machine can run these.
+    Plain,
+    /// Those of the pages with a block marked `cgroup2`.
+    NeedingCgroup2,
+}
 
-/// Runs the sessions of every page (of those whose path contains `only`, where given), with the built
-/// programs of the directory `programs`, and reports what differs; with `bless` rewrites the page instead.
-pub fn check(book: &Book, programs: &Path, only: Option<&str>, bless: bool) -> Result<Vec<Problem>> {
+/// What is to be run, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// The directory of the built programs.
+    pub programs: &'a Path,
+    /// Which sessions.
+    pub sessions: Sessions,
+    /// Only those of the pages whose path contains this.
+    pub only: Option<&'a str>,
+    /// The directory below which the pages are written anew, where they are wrong: that of the repository, or
+    /// of a copy.
+    pub bless: Option<&'a Path>,
+}
+
+/// Runs sessions and reports what differs; rewrites the pages instead where they are to be blessed.
+pub fn check(book: &Book, run: &Run) -> Result<Vec<Problem>> {
     let readmes = crate::readme::pages(&book.root)?;
-    let wanted = |page: &&Page| only.is_none_or(|part| page.file.to_string_lossy().contains(part));
+    let wanted = |page: &&Page| run.only.is_none_or(|part| page.file.to_string_lossy().contains(part));
     let pages: Vec<&Page> = book.pages.iter().chain(&readmes).filter(wanted).collect();
     // Each page has a world of its own, so they run side by side.
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<Problem>> {
         let mut problems = Vec::new();
         while let Some(page) = pages.get(next.fetch_add(1, Ordering::Relaxed)) {
-            problems.extend(check_page(book, page, programs, bless)?);
+            problems.extend(check_page(book, page, run)?);
         }
         Ok(problems)
     };
@@ -65,17 +75,45 @@ pub fn check(book: &Book, programs: &Path, only: Option<&str>, bless: bool) -> R
     Ok(problems)
 }
 
-fn check_page(book: &Book, page: &Page, programs: &Path, bless: bool) -> Result<Vec<Problem>> {
-    // Blocks that can't be read are reported by `console::check`.
-    let blocks: Vec<Block> = console::blocks(&page.text).into_iter().flatten().collect();
-    if !blocks.iter().any(|block| is_run(page, block)) {
+/// How many sessions [`Sessions::Plain`] leaves out.
+pub fn left_out(book: &Book) -> usize {
+    let of_page = |page: &Page| {
+        let blocks = readable_blocks(page);
+        let is_run = |block: &&Block| is_run(page, block);
+        let plain = before_cgroup2(&blocks);
+        blocks.iter().filter(is_run).count() - blocks[..plain].iter().filter(is_run).count()
+    };
+    book.pages.iter().map(of_page).sum()
+}
+
+/// Blocks that can't be read are reported by `console::check`.
+fn readable_blocks(page: &Page) -> Vec<Block> {
+    console::blocks(&page.text).into_iter().flatten().collect()
+}
+
+/// The number of blocks before the first that needs cgroup version 2. What comes after it may stand on it.
+fn before_cgroup2(blocks: &[Block]) -> usize {
+    blocks.iter().position(|block| block.cgroup2).unwrap_or(blocks.len())
+}
+
+fn check_page(book: &Book, page: &Page, run: &Run) -> Result<Vec<Problem>> {
+    let blocks = readable_blocks(page);
+    let plain = before_cgroup2(&blocks);
+    let needs_cgroup2 = plain < blocks.len();
+    let chosen = match run.sessions {
+        Sessions::Plain => &blocks[..plain],
+        Sessions::NeedingCgroup2 if !needs_cgroup2 => &[],
+        Sessions::All | Sessions::NeedingCgroup2 => &blocks[..],
+    };
+    if !chosen.iter().any(|block| is_run(page, block)) {
         return Ok(Vec::new());
     }
-    let mut session = Session::new(&book.root, programs)
+    let cgroup2 = needs_cgroup2 && run.sessions != Sessions::Plain;
+    let mut session = Session::new(&book.root, run.programs, cgroup2)
         .with_context(|| format!("prepare the sessions of {}", page.file.display()))?;
     let mut problems = Vec::new();
     let mut outputs = Vec::new();
-    for block in &blocks {
+    for block in chosen {
         let mut of_block = Vec::new();
         for command in block.commands.iter().filter(|_| is_run(page, block)) {
             match session.run(block, command) {
@@ -96,11 +134,13 @@ fn check_page(book: &Book, page: &Page, programs: &Path, bless: bool) -> Result<
         }
         outputs.push(of_block);
     }
-    if bless && !problems.is_empty() {
-        let path = book.root.join(&page.file);
+    if let Some(directory) = run.bless.filter(|_| !problems.is_empty()) {
+        let path = directory.join(&page.file);
         let text = console::rewrite(&page.text, &blocks, &outputs);
+        fs::create_dir_all(path.parent().expect("a page is in a directory"))
+            .with_context(|| format!("make the directory of {path:?}"))?;
         fs::write(&path, text).with_context(|| format!("write {path:?}"))?;
-        println!("{}: wrote the output of {} commands", page.file.display(), problems.len());
+        eprintln!("{}: wrote the output of {} commands", page.file.display(), problems.len());
         return Ok(Vec::new());
     }
     Ok(problems)
@@ -142,9 +182,9 @@ struct Session {
 }
 
 impl Session {
-    fn new(repository: &Path, programs: &Path) -> Result<Session> {
-        let mut session =
-            Session { learner: None, root: None, world: World::new(repository, programs)?, commands: 0 };
+    fn new(repository: &Path, programs: &Path, cgroup2: bool) -> Result<Session> {
+        let world = World::new(repository, programs, cgroup2)?;
+        let mut session = Session { learner: None, root: None, world, commands: 0 };
         if programs.join("rootfs-builder").is_file() {
             let text = "cargo run -q -p rootfs-builder -- build".to_string();
             let terminal = session.terminal(User::Learner)?;
@@ -184,90 +224,4 @@ impl Session {
         }
         Ok(output)
     }
-}
-
-/// Types a command, and to the program that it starts those lines of the page's output that are typed;
-/// returns what the screen shows.
-fn type_command(
-    terminal: &mut Terminal,
-    text: &str,
-    page: &[String],
-    inner: Option<&str>,
-) -> Result<(Vec<String>, i32)> {
-    let deadline = Instant::now() + TIME_LIMIT;
-    terminal.clear();
-    terminal.type_in(&format!("{text}\n"))?;
-    let mut previous = "";
-    for line in page {
-        if line == "^C" {
-            wait_for_line(terminal, previous);
-            terminal.type_in("\x03")?;
-        } else if let Some((prompt, typed)) = inner.and_then(|prompt| split_prompt(line, prompt)) {
-            wait_for_inner(terminal, deadline, prompt).with_context(|| {
-                with_screen(terminal, &format!("no prompt `{prompt}` to type `{typed}` at"))
-            })?;
-            let echoed = screen::lines_shown(&terminal.seen());
-            terminal.type_in(&format!("{typed}\n"))?;
-            // The prompt still stands there until the terminal has echoed the line.
-            terminal
-                .wait_for(deadline, |seen| (screen::lines_shown(seen) > echoed).then_some(()))
-                .with_context(|| with_screen(terminal, &format!("`{typed}` was not echoed")))?;
-        }
-        previous = line;
-    }
-    let status = wait_for_prompt(terminal, deadline)
-        .with_context(|| with_screen(terminal, "the command does not end"))?;
-    let seen = terminal.seen();
-    let shown = PROMPT.split(&seen).next().unwrap_or_default();
-    Ok((screen::without_echo(&screen::plain(shown), text), status))
-}
-
-/// Waits for the shell's prompt; returns the status that it shows.
-fn wait_for_prompt(terminal: &mut Terminal, deadline: Instant) -> Result<i32> {
-    let status =
-        terminal.wait_for(deadline, |seen| PROMPT.captures(seen).map(|found| found[1].to_string()))?;
-    status.parse().context("the status in the shell's prompt")
-}
-
-/// Waits until the last line of the screen is the prompt of the program that runs.
-fn wait_for_inner(terminal: &mut Terminal, deadline: Instant, prompt: &str) -> Result<()> {
-    let asked = terminal.wait_for(deadline, |seen| {
-        let ended = PROMPT.is_match(seen);
-        let shown = screen::plain(seen);
-        let last = shown.rsplit('\n').next().unwrap_or_default();
-        (ended || last == prompt).then_some(!ended)
-    })?;
-    if !asked {
-        bail!("the program has ended");
-    }
-    Ok(())
-}
-
-/// Waits until the line has appeared (none is awaited where it is empty), and then until the screen is still.
-/// A line that was typed has appeared as soon as it is echoed, before what it starts is there to get the
-/// signal.
-fn wait_for_line(terminal: &mut Terminal, line: &str) {
-    let line = blank::line(line);
-    // Where the line does not come, the page is wrong, and the comparison says so.
-    let _ = terminal.wait_for(Instant::now() + LINE_LIMIT, |seen| {
-        let shown = screen::plain(seen);
-        let found = line.is_empty() || shown.lines().any(|shown| blank::line(shown) == line);
-        found.then_some(())
-    });
-    terminal.wait_for_silence(SILENCE);
-}
-
-/// A line of the page that is typed at the inner prompt: the prompt, and what is typed.
-fn split_prompt<'a>(line: &'a str, prompt: &'a str) -> Option<(&'a str, &'a str)> {
-    // An empty line is typed where an editor has taken the space behind the prompt away.
-    match line.strip_prefix(prompt) {
-        Some(typed) => Some((prompt, typed)),
-        None => (line == prompt.trim_end()).then_some((prompt, "")),
-    }
-}
-
-/// An error's message: `what`, and the screen as it is.
-fn with_screen(terminal: &Terminal, what: &str) -> String {
-    let shown = screen::plain(&terminal.seen());
-    format!("{what}; the screen shows:\n    {}\n  cause", shown.trim_end().replace('\n', "\n    "))
 }

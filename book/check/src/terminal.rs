@@ -41,7 +41,7 @@ impl Terminal {
             std::os::unix::fs::fchown(&slave, Some(1000), Some(5)).context("give the terminal to learner")?;
         }
         let shell = world
-            .shell(user)
+            .shell(user)?
             .stdin(slave.try_clone().context("duplicate the terminal")?)
             .stdout(slave.try_clone().context("duplicate the terminal")?)
             .stderr(slave)

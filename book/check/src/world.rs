@@ -6,12 +6,30 @@
 //! behind. pid_namespaces(7), mount_namespaces(7), unshare(1)
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cgroups::Cgroups;
+
 const PREPARE: &str = include_str!("world.sh");
+
+/// Makes the world's cgroup namespace, which begins at the cgroup of the process that makes it, and goes on to
+/// `world.sh`. Arguments: the directory of that cgroup (nothing: the one that it is in), then those of
+/// `unshare`.
+const ENTER: &str = r#"
+set -eu
+top=$1
+shift
+if [ -n "$top" ]; then
+    echo $$ > "$top/cgroup.procs"
+    # In that namespace, before it makes way for the controllers by leaving the top.
+    exec unshare --cgroup bash -c 'echo $$ > "$0/init.scope/cgroup.procs"; exec unshare "$@"' "$top" "$@"
+fi
+exec unshare --cgroup "$@"
+"#;
 
 /// Who types a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,26 +50,41 @@ pub struct World {
     init: i32,
     /// Where the world was mounted while it was prepared; an empty directory outside.
     _directory: tempfile::TempDir,
+    /// The world's /var/tmp where it has cgroups: on a real disk, whose traffic can be limited.
+    _disk: Option<tempfile::TempDir>,
+    /// Dropped last: they can be removed when the processes are gone.
+    cgroups: Option<Cgroups>,
 }
 
 impl World {
     /// Makes a world that holds the `repository` with its built `programs` (a directory such as
-    /// `target/debug`). Needs root.
-    pub fn new(repository: &Path, programs: &Path) -> Result<World> {
+    /// `target/debug`), and with the cgroups of a laptop where the page needs them. Needs root.
+    pub fn new(repository: &Path, programs: &Path, cgroup2: bool) -> Result<World> {
         let directory = tempfile::tempdir().context("make a directory for the world")?;
-        let mut unshare = Command::new("unshare")
-            .args(["--mount", "--uts", "--ipc", "--net", "--cgroup", "--pid", "--fork"])
+        let cgroups = cgroup2.then(Cgroups::new).transpose().context("make the world's cgroups")?;
+        let disk = cgroup2.then(|| tempfile::tempdir_in("/var/tmp")).transpose();
+        let disk = disk.context("make a directory in /var/tmp")?;
+        let top = cgroups.as_ref().map_or(Path::new(""), Cgroups::top);
+        let mut unshare = Command::new("bash")
+            .args(["-c", ENTER, "world"])
+            .arg(top)
+            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--fork"])
             .args(["--kill-child", "bash", "-c", PREPARE, "world"])
             .args([directory.path(), repository, programs])
+            .args(disk.as_ref().map(tempfile::TempDir::path))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("execute `unshare` (of util-linux)")?;
+            .context("execute `bash`")?;
         let orders = unshare.stdin.take();
         let answers = BufReader::new(unshare.stdout.take().context("a pipe from the world")?);
-        let mut world = World { unshare, orders, answers, init: 0, _directory: directory };
+        let mut world =
+            World { unshare, orders, answers, init: 0, _directory: directory, _disk: disk, cgroups };
         world.expect("ready").context("prepare the world")?;
         world.init = world.only_child()?;
+        if let Some(cgroups) = &world.cgroups {
+            cgroups.enable_controllers()?;
+        }
         Ok(world)
     }
 
@@ -68,8 +101,13 @@ impl World {
     }
 
     /// A command that becomes a shell of the world, a session leader with standard input as its terminal.
-    pub fn shell(&self, user: User) -> Command {
+    pub fn shell(&self, user: User) -> Result<Command> {
         let mut command = Command::new("nsenter");
+        if let Some(cgroups) = &self.cgroups {
+            let session = cgroups.session()?;
+            // SAFETY: write(2) is all that happens between fork and exec; 0 means the process that writes.
+            unsafe { command.pre_exec(move || (&session).write_all(b"0")) };
+        }
         command
             .args(["--target", &self.init.to_string()])
             .args(["--mount", "--uts", "--ipc", "--net", "--cgroup", "--pid"])
@@ -94,7 +132,7 @@ impl World {
             .env("TERM", "xterm")
             // Escape sequences for colour are no part of a page.
             .env("NO_COLOR", "1");
-        command
+        Ok(command)
     }
 
     fn expect(&mut self, word: &str) -> Result<()> {

@@ -2,9 +2,10 @@
 # Prepares the world of a page's sessions, as PID 1 of new mount, UTS, IPC, network, cgroup and PID namespaces, and
 # holds it until standard input ends. What it shows is the same on every machine: the laptop of the user `learner`.
 # Nothing outside changes: the root is an overlay whose upper half, like /home, is memory of this mount namespace.
-# Arguments: an empty directory, the repository, the directory of its built programs.
+# Arguments: an empty directory, the repository, the directory of its built programs; a directory on a disk for /var/tmp,
+# where a page needs one.
 set -eu
-directory=$1 repository=$2 programs=$3
+directory=$1 repository=$2 programs=$3 disk=${4-}
 
 mount -t tmpfs -o mode=755 tmpfs "$directory"
 cd "$directory"
@@ -26,6 +27,8 @@ done
 mkdir -p boot dev home lib64 media mnt opt proc root run srv sys tmp
 
 mount -t proc proc proc
+# A new network namespace begins with the machine's own value, and on a machine with containers that is 1.
+echo 0 > proc/sys/net/ipv4/ip_forward
 mount -t sysfs sysfs sys
 # The unified hierarchy can be mounted beside version 1 too, so that a machine of either kind shows this one.
 mount -t cgroup2 cgroup2 sys/fs/cgroup
@@ -46,6 +49,13 @@ mount -t tmpfs -o mode=1777 tmpfs dev/shm
 mount -t tmpfs -o mode=1777 tmpfs tmp
 mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs -o mode=755 tmpfs home
+
+if [ -n "$disk" ]; then
+    chmod 1777 "$disk"
+    mount --bind "$disk" var/tmp
+fi
+# Which pasta a machine has, if any, must not show in a page.
+rm -f usr/bin/pasta
 
 cat > etc/passwd <<'END'
 root:x:0:0:root:/root:/bin/bash

@@ -3,16 +3,24 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use book_check::{Problem, session};
+use book_check::session::{Run, Sessions};
+use book_check::{Problem, cgroups, session};
 use common::{Fixture, assert_only, fixtures};
 
 const SESSION: &str = "book/src/ch00-sample/session.md";
+/// The page with a block that needs cgroup version 2.
+const CGROUPS: &str = "book/src/ch00-sample/cgroups.md";
 
 fn run(fixture: &Fixture, bless: bool) -> Vec<Problem> {
-    session::check(&fixture.book(), &fixtures().join("programs"), Some("session"), bless).unwrap()
+    run_some(fixture, "session.md", Sessions::Plain, bless.then_some(fixture.root()))
+}
+
+fn run_some(fixture: &Fixture, page: &str, sessions: Sessions, bless: Option<&Path>) -> Vec<Problem> {
+    let programs = fixtures().join("programs");
+    session::check(&fixture.book(), &Run { programs: &programs, sessions, only: Some(page), bless }).unwrap()
 }
 
 #[test]
@@ -79,4 +87,41 @@ fn processes(part: &str) -> Vec<String> {
     let files = directories.map(|entry| entry.path().join("cmdline"));
     let lines = files.filter_map(|file: PathBuf| fs::read_to_string(file).ok());
     lines.filter(|line| line.contains(part)).collect()
+}
+
+#[test]
+fn where_cgroup_version_2_is_missing_its_block_and_those_after_it_are_left_out() {
+    testing::needs!(Root, UserNamespaces);
+    assert_eq!(session::left_out(&Fixture::new().book()), 2);
+    // Both are wrong here, and the one before them is right.
+    let fixture = Fixture::with_fault(CGROUPS, "session-1.scope", "no-such.scope");
+    assert_eq!(run_some(&fixture, "cgroups.md", Sessions::Plain, None), []);
+    let fixture = Fixture::with_fault(CGROUPS, "\nlaptop\n", "\nserver\n");
+    assert_only(&run_some(&fixture, "cgroups.md", Sessions::Plain, None), &format!("{CGROUPS}:4"), "laptop");
+    // A page without such a block is none of those that need it.
+    let fixture = Fixture::with_fault(SESSION, "\nlearner\n", "\nroot\n");
+    assert_eq!(run_some(&fixture, "session.md", Sessions::NeedingCgroup2, None), []);
+}
+
+#[test]
+fn a_page_that_needs_cgroup_version_2_runs_in_the_cgroups_of_a_laptop_which_are_gone_afterwards() {
+    testing::needs!(Root, UserNamespaces, CgroupV2, CgroupController("memory"), CgroupController("io"));
+    assert!(cgroups::available());
+    assert_eq!(run_some(&Fixture::new(), "cgroups.md", Sessions::NeedingCgroup2, None), []);
+    let prefix = format!("hull-book-{}-", std::process::id());
+    let left = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(&prefix)).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_page_can_be_blessed_into_another_directory() {
+    testing::needs!(Root, UserNamespaces);
+    let fixture = Fixture::with_fault(CGROUPS, "\nlaptop\n", "\nserver\n");
+    let wrong = fs::read_to_string(fixture.root().join(CGROUPS)).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    assert_eq!(run_some(&fixture, "cgroups.md", Sessions::Plain, Some(copy.path())), []);
+    let blessed = fs::read_to_string(copy.path().join(CGROUPS)).unwrap();
+    assert_eq!(blessed, wrong.replace("\nserver\n", "\nlaptop\n"));
+    assert_eq!(fs::read_to_string(fixture.root().join(CGROUPS)).unwrap(), wrong);
 }
