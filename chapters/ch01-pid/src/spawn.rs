@@ -248,7 +248,17 @@ impl Held {
     /// # Errors
     ///
     /// A [`ChildError`](crate::ChildError) where the child's half failed; the child is gone then.
-    pub fn release(mut self, signals: Option<&Signals>) -> Result<Child> {
+    pub fn release(self, signals: Option<&Signals>) -> Result<Child> {
+        self.release_or(signals, || ())
+    }
+
+    /// As [`Held::release`]; where a signal ends this process, it calls `clean_up` before, since no destructor
+    /// runs then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Held::release`].
+    pub fn release_or(mut self, signals: Option<&Signals>, clean_up: impl FnOnce()) -> Result<Child> {
         // A child that was killed meanwhile can't read (EPIPE); its end is told by Child::wait.
         if let Err(error) = self.gate.write_all(b"!") {
             ensure!(error.kind() == std::io::ErrorKind::BrokenPipe, "write to the gate: {error}");
@@ -262,6 +272,7 @@ impl Held {
                 self.child.signal(libc::SIGCONT)?;
             } else if ends_this_process(signal)? {
                 drop(self.child);
+                clean_up();
                 end_by(signal);
             }
         }

@@ -16,8 +16,11 @@
 //! - [`volume`]: a directory of the host's, inside.
 //! - [`mask`]: what the container must not read or write in them.
 //! - [`pivot`]: the new root takes the old one's place.
+//! - [`container`]: all of it, in this order.
+//! - [`streams`]: a terminal from inside, for whoever sits at one outside.
 
 pub mod attributes;
+pub mod container;
 pub mod dev;
 mod filesystem;
 mod late;
@@ -26,12 +29,15 @@ pub mod pivot;
 pub mod proc;
 pub mod propagation;
 pub mod resolve;
+pub mod streams;
 pub mod sysfs;
 pub mod tree;
 pub mod volume;
 
 pub use attributes::Attributes;
+pub use container::build_root;
 pub use propagation::Propagation;
 pub use resolve::Root;
+pub use streams::Streams;
 pub use tree::{Change, Setting, Tree};
 pub use volume::Volume;
