@@ -151,8 +151,8 @@ fn disable_ipv6(link: &str) -> Result<()> {
 
 // ANCHOR: write_port
 /// Sets up the host's end of a cable. It has no address: what comes out of it goes to the bridge. But a bridge hands
-/// frames to 01:80:c2:00:00:00 and those after it, which are meant for the switch itself, to the port's own interface,
-/// whatever is in them. Root inside can send there, past all rules for the bridge.
+/// frames to most addresses from 01:80:c2:00:00:00 on, which are meant for the switch itself, to the port's own
+/// interface, whatever is in them. Root inside can send there, past all rules for the bridge.
 ///
 /// - `disable_ipv6`: as for the bridge.
 /// - `drop_unicast_in_l2_multicast`: IPv4 packets for the host, under any source address, are not taken from there.

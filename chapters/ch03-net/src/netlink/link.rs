@@ -171,9 +171,9 @@ pub fn set_master(netlink: &mut Netlink, name: &str, bridge: &Link) -> Result<()
         .change(RouteNetlinkMessage::SetLink(with_attributes(attributes)), 0)
         .with_context(|| format!("make {name:?} a port of the bridge {:?}", bridge.name))?;
 
-    // A switch sends no frame back to where it came from. But where the module br_netfilter is loaded, as by Docker, a
-    // published port's address is replaced inside the bridge already: the container's own packets to it must turn
-    // around there.
+    // A switch sends no frame back to where it came from. But where the module br_netfilter is loaded, as on many
+    // machines with Docker, a published port's address is replaced inside the bridge already: the container's own
+    // packets to it must turn around there.
     info!(target: "syscall", "RTM_NEWLINK {name:?} IFLA_BRPORT_MODE=1  frames may go back to the port they came from");
     let attributes = vec![
         LinkAttribute::IfName(name.to_string()),
