@@ -47,8 +47,9 @@ pub fn check_claims(experiments: &BTreeMap<String, Vec<Sample>>) {
     }
 
     let forks = &experiments["fork_bomb"];
-    assert_eq!((forks[0].limit, most(forks)), (20.0, 20.0));
-    let at_limit: Vec<f64> = forks.iter().filter(|s| s.usage == 20.0).map(|s| s.seconds).collect();
+    // pids.current counts a fork for an instant before it is refused.
+    assert!(forks[0].limit == 20.0 && (20.0..25.0).contains(&most(forks)), "{} processes", most(forks));
+    let at_limit: Vec<f64> = forks.iter().filter(|s| s.usage >= 20.0).map(|s| s.seconds).collect();
     assert!(at_limit[at_limit.len() - 1] - at_limit[0] > 0.5, "it stays at the limit: {at_limit:?}");
     assert_eq!(forks.last().unwrap().usage, 0.0, "processes after the kill");
 }
