@@ -41,22 +41,15 @@ struct Chain {
     name: String,
 }
 
-impl Chain {
-    /// Another one of the same table: rules lead to no others.
-    fn beside(&self, name: String) -> Chain {
-        Chain { name, ..self.clone() }
-    }
-}
-
 // ANCHOR: admit
 /// Mends the chains that are in the way of `bridge`, and returns those where the kernel refuses.
 pub(super) fn admit(bridge: &str) -> Result<Vec<Blocked>> {
     let mut blocked = Vec::new();
     for (chain, policy) in forward_chains(&nft::list(&["chains"])?) {
-        let own = nft::list(&["chain", &chain.family, &chain.table, &chain.name])?;
         if policy != "drop" && !can_drop(&chain, list)? {
             continue;
         }
+        let own = list("chain", &chain, &chain.name)?;
         let Chain { family, table, name } = &chain;
         let script: String = rules(bridge)
             .into_iter()
@@ -103,8 +96,8 @@ fn owned(chain: &Chain, bridge: &str) -> Blocked {
 /// The commands that delete our rules from the chains of others.
 pub(super) fn removal(bridge: &str) -> Result<String> {
     let mut script = String::new();
-    for (Chain { family, table, name }, _) in forward_chains(&nft::list(&["chains"])?) {
-        script += &deletions(&nft::list(&["chain", &family, &table, &name])?, bridge);
+    for (chain, _) in forward_chains(&nft::list(&["chains"])?) {
+        script += &deletions(&list("chain", &chain, &chain.name)?, bridge);
     }
     Ok(script)
 }
@@ -156,7 +149,7 @@ fn can_drop(base: &Chain, list: impl Fn(&str, &Chain, &str) -> Result<Vec<Value>
             continue;
         }
         // The names that iptables allows are more than nft can be asked for.
-        let Ok(objects) = list("chain", &base.beside(name.clone()), &name) else { return Ok(true) };
+        let Ok(objects) = list("chain", base, &name) else { return Ok(true) };
         for rule in rules_of(&objects) {
             if look_for_verdicts(&rule["expr"], &mut waiting) {
                 return Ok(true);

@@ -159,7 +159,7 @@ impl Firewall {
 }
 
 // ANCHOR: elements
-/// The elements of a set or map of our table; none where somebody has emptied the table.
+/// The elements of a set or map of our table; none where it, or the whole table, is not there.
 fn elements(kind: &str, name: &str) -> Result<Vec<Value>> {
     let objects = match nft::list(&[kind, "inet", "hull", name]) {
         Err(error) if format!("{error}").contains("No such file or directory") => return Ok(Vec::new()),

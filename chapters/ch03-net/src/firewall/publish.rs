@@ -42,7 +42,7 @@ fn addition(container: Ipv4Addr, publication: &Publication) -> String {
 
 // ANCHOR: withdraw
 pub(super) fn withdraw(container: Ipv4Addr) -> Result<()> {
-    if !nft::is_installed() || !nft::has_table()? {
+    if !nft::is_installed() {
         return Ok(());
     }
     let mut script = String::new();
