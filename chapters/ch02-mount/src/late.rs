@@ -87,8 +87,9 @@ fn read_table() -> Result<Vec<Line>> {
     table.lines().map(|text| line(text).with_context(|| format!("a line of {file:?}: {text:?}"))).collect()
 }
 
-/// A space in a path is written as `\040`, and so are the tab, the newline and the backslash.
-fn unescape(text: &str) -> PathBuf {
+/// A path of `/proc/PID/mountinfo` as it is: there a space is written as `\040`, and likewise the tab, the newline, the
+/// backslash and the `#` (proc_pid_mountinfo(5)).
+pub fn unescape(text: &str) -> PathBuf {
     let mut bytes = text.as_bytes().iter();
     let mut path = Vec::new();
     while let Some(&byte) = bytes.next() {

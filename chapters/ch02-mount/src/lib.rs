@@ -36,6 +36,7 @@ pub mod volume;
 
 pub use attributes::Attributes;
 pub use container::build_root;
+pub use late::unescape;
 pub use propagation::Propagation;
 pub use resolve::Root;
 pub use streams::Streams;

@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use ch02_mount::unescape;
 use ch04_cgroups::limits::Device;
 
 /// A disk, and the file system on it.
@@ -106,17 +107,10 @@ fn parse(line: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
     let mut after = after.split(' ');
     Some(Mount {
-        mount_point: unescape(before.split(' ').nth(4)?).into(),
+        mount_point: unescape(before.split(' ').nth(4)?),
         file_system: after.next()?.into(),
-        source: unescape(after.next()?).into(),
-        options: unescape(after.next()?),
+        source: unescape(after.next()?),
+        options: unescape(after.next()?).to_string_lossy().into_owned(),
     })
-}
-
-/// The table writes a space as `\040`, and so on.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .into_iter()
-        .fold(text.to_string(), |text, (code, character)| text.replace(code, character))
 }
 // ANCHOR_END: mountinfo

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use ch02_mount::unescape;
 use nix::sys::stat::{major, minor};
 use nix::unistd::Pid;
 
@@ -216,8 +217,8 @@ impl Mount {
         };
         Some(Mount {
             device: (*mount.get(2)?).into(),
-            root: unescape(mount.get(3)?).into(),
-            mount_point: unescape(mount.get(4)?).into(),
+            root: unescape(mount.get(3)?),
+            mount_point: unescape(mount.get(4)?),
             is_v2,
             options: file_system.get(2)?.split(',').map(String::from).collect(),
         })
@@ -253,12 +254,6 @@ impl Mount {
             root: self.root.clone(),
         })
     }
-}
-
-/// A space in a path of mountinfo is written `\040`; a tab, a newline and a backslash likewise.
-fn unescape(text: &str) -> String {
-    let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    codes.iter().fold(text.to_string(), |text, (code, character)| text.replace(code, character))
 }
 // ANCHOR_END: mount
 
