@@ -11,8 +11,10 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, geteuid};
@@ -46,6 +48,11 @@ pub enum Need {
     /// The plain user's own systemd starts programs in a cgroup that the user may divide. They are run
     /// [with_user_manager](crate::Program::with_user_manager).
     DelegatedCgroup,
+    /// Who runs the tests may open `/dev/fuse`, the kernel has the file system `fuse`, and a plain user has
+    /// `fusermount3`.
+    Fuse,
+    /// The same for the plain user, whoever runs the tests.
+    FuseAsPlainUser,
 }
 
 impl Need {
@@ -55,6 +62,8 @@ impl Need {
         static PLAIN_USER: Memo = Memo::new();
         static USER_NAMESPACES: Memo = Memo::new();
         static DELEGATED_CGROUP: Memo = Memo::new();
+        static FUSE: Memo = Memo::new();
+        static FUSE_AS_PLAIN_USER: Memo = Memo::new();
         match self {
             Need::Root => ROOT.get_or_init(root).clone(),
             Need::PlainUser => PLAIN_USER.get_or_init(plain_user).clone(),
@@ -66,6 +75,8 @@ impl Need {
             Need::CgroupController(name) => cgroup_controller(name),
             Need::Systemd => systemd(),
             Need::DelegatedCgroup => DELEGATED_CGROUP.get_or_init(delegated_cgroup).clone(),
+            Need::Fuse => FUSE.get_or_init(fuse).clone(),
+            Need::FuseAsPlainUser => FUSE_AS_PLAIN_USER.get_or_init(fuse_as_plain_user).clone(),
         }
     }
 }
@@ -177,6 +188,39 @@ fn delegated_cgroup() -> Result<(), String> {
             PlainUser::get().uid,
             output.stderr
         )),
+    }
+}
+
+fn fuse() -> Result<(), String> {
+    if !geteuid().is_root() {
+        return fuse_as_plain_user();
+    }
+    tried(open_fuse).map_err(|errno| format!("open /dev/fuse: {errno}"))?;
+    fuse_in_kernel()
+}
+
+fn fuse_as_plain_user() -> Result<(), String> {
+    Need::PlainUser.met()?;
+    let user = PlainUser::get();
+    tried(|| user.become_in_child().and_then(|()| open_fuse()))
+        .map_err(|errno| format!("open /dev/fuse as uid {}: {errno}", user.uid))?;
+    fuse_in_kernel()?;
+    // It mounts for those who may not: setuid root. mount.fuse3(8)
+    tool("fusermount3")
+}
+
+fn open_fuse() -> nix::Result<()> {
+    open("/dev/fuse", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map(drop)
+}
+
+/// Asked after `/dev/fuse` was opened, which makes the kernel load the module.
+fn fuse_in_kernel() -> Result<(), String> {
+    let known =
+        fs::read_to_string("/proc/filesystems").map_err(|error| format!("/proc/filesystems: {error}"))?;
+    // Each line is `nodev` or nothing, a tab, the name: proc_filesystems(5).
+    match known.lines().any(|line| line.split('\t').nth(1) == Some("fuse")) {
+        true => Ok(()),
+        false => Err("/proc/filesystems does not list fuse".to_string()),
     }
 }
 

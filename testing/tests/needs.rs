@@ -85,3 +85,32 @@ fn systemd_is_found_where_systemctl_reaches_it() {
     let output = Program::new("systemctl").args(["--no-pager", "list-units", "--type=target"]).run();
     assert_eq!(Need::Systemd.met().is_ok(), output.code == Some(0), "{output}");
 }
+
+#[test]
+fn fuse_is_found_where_a_fuse_file_system_can_be_mounted() {
+    needs!(Root, Tool("unshare"));
+    // The descriptor's file system is mounted without a server: nothing in it may be touched.
+    let script =
+        "exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 fuse /mnt";
+    let output = Program::new("unshare").args(["--mount", "sh", "-c", script]).run();
+    assert_eq!(Need::Fuse.met().is_ok(), output.code == Some(0), "{output}");
+}
+
+#[test]
+fn a_plain_user_has_fuse_where_fusermount3_mounts_for_it() {
+    needs!(PlainUser, Tool("python3"));
+    // fusermount3 sends the descriptor of /dev/fuse through a socket, whose number is in _FUSE_COMMFD.
+    let script = r#"
+import os, socket, subprocess, sys
+ours, theirs = socket.socketpair()
+directory = os.path.join(os.environ["HOME"], "mount point")
+os.mkdir(directory)
+environment = dict(os.environ, _FUSE_COMMFD=str(theirs.fileno()))
+mount = subprocess.run(["fusermount3", "--", directory], env=environment, pass_fds=[theirs.fileno()])
+if mount.returncode == 0:
+    subprocess.run(["fusermount3", "-u", "-z", "--", directory], check=True)
+sys.exit(mount.returncode)
+"#;
+    let output = Program::new("python3").args(["-c", script]).as_plain_user().run();
+    assert_eq!(Need::FuseAsPlainUser.met().is_ok(), output.code == Some(0), "{output}");
+}

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -66,17 +67,36 @@ fn mount_overlay(options: &str) -> Result<String, Refusal> {
     Ok(String::new())
 }
 
-pub(crate) fn fuse(_: &Machine) -> Finding {
-    match OpenOptions::new().read(true).write(true).open("/dev/fuse") {
-        Ok(_) => Finding::new(State::Ok, "opened it"),
-        Err(error) => {
-            let refusal = refusal("open /dev/fuse", &error);
-            match refusal.errno {
-                Errno::EACCES | Errno::EPERM => Finding::new(State::Restricted, refusal.to_string())
-                    .mended_by(Remedy::Root("chmod 666 /dev/fuse")),
-                _ => Finding::new(State::Missing, refusal.to_string()),
-            }
+pub(crate) fn fuse(machine: &Machine) -> Finding {
+    let tried = in_child(|| {
+        let device = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .map_err(|error| refusal("open /dev/fuse", &error))?;
+        if !machine.can_isolate() {
+            return Ok("opened it".to_owned());
         }
+        machine.isolate(CloneFlags::CLONE_NEWNS)?;
+        private_mounts(CloneFlags::empty())?;
+        // Nobody serves it: it goes with this process, before anyone can ask it anything.
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        mount(Some("fuse"), "/tmp", Some("fuse"), MsFlags::empty(), Some(options.as_str()))
+            .map_err(|errno| Refusal::new("mount a FUSE file system", errno))?;
+        Ok("mounted with it".to_owned())
+    });
+    match tried {
+        Ok(done) => Finding::new(State::Ok, done),
+        Err(refusal) if refusal.operation != "open /dev/fuse" => {
+            Finding::new(State::Restricted, refusal.to_string()).mended_by(Remedy::Advice(
+                "run it outside of this container; in a user namespace, a kernel of 4.18 or later",
+            ))
+        }
+        Err(refusal) if matches!(refusal.errno, Errno::EACCES | Errno::EPERM) => {
+            Finding::new(State::Restricted, refusal.to_string())
+                .mended_by(Remedy::Root("chmod 666 /dev/fuse"))
+        }
+        Err(refusal) => Finding::new(State::Missing, refusal.to_string()),
     }
 }
 
