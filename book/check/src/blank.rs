@@ -38,6 +38,8 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         // Temporary directories as Rust's tempfile and mktemp(1) name them.
         (r"\.tmp[A-Za-z0-9]{6}\b", ".tmpX"),
         (r"\btmp\.[A-Za-z0-9]{6,}\b", "tmp.X"),
+        // Those of chapter 5: a run's layers, and a layer that is not there as a whole yet.
+        (r"\b(hull-layers|partial-layer)-[A-Za-z0-9]{6}\b", "$1-X"),
         // Addresses in memory; flags, which have at most eight digits, are kept.
         (r"\b0x[0-9a-f]{9,}\b", "0xA"),
         // A kernel's release: `6.12.41-amd64`.
@@ -175,6 +177,8 @@ mod tests {
             ("/ is device 52 inode 2", "/ is device 49 inode 77"),
             ("dev 254:1 inode 131074", "dev 0:41 inode 2"),
             ("/tmp/.tmpAb12Cd/x", "/tmp/.tmpZZ99zz/x"),
+            ("/var/tmp/hull-layers-Ab12Cd/store", "/var/tmp/hull-layers-ZZ99zz/store"),
+            ("store/diff/.partial-layer-Ab12Cd/content", "store/diff/.partial-layer-ZZ99zz/content"),
             ("Linux 6.12.41-amd64", "Linux 7.0.1-3-generic"),
             ("/tmp rw - tmpfs tmpfs rw", "/tmp rw - tmpfs tmpfs rw,inode64"),
             ("/home rw - tmpfs tmpfs rw,mode=755", "/home rw - tmpfs tmpfs rw,mode=755,inode64"),
@@ -198,6 +202,7 @@ mod tests {
             ("docker stop takes 10 s", "docker stop takes 1 s"),
             ("clone3(0x20000000)", "clone3(0x20020000)"),
             ("inet 127.0.0.1/8", "inet 127.0.0.2/8"),
+            ("/var/tmp/hull-layers-Ab12Cd", "/tmp/hull-layers-Ab12Cd"),
             ("learner:100000:65536", "learner:100000:65537"),
             ("         0       1000          1", "         0     100000          1"),
             ("drwxr-xr-x", "drwxrwxrwx"),

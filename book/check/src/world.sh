@@ -50,9 +50,12 @@ mount -t tmpfs -o mode=1777 tmpfs tmp
 mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs -o mode=755 tmpfs home
 
+# The root is an overlay, and on an overlay no overlay can have its upper half: so /var/tmp is never a part of it.
 if [ -n "$disk" ]; then
     chmod 1777 "$disk"
     mount --bind "$disk" var/tmp
+else
+    mount -t tmpfs -o mode=1777 tmpfs var/tmp
 fi
 # Which pasta a machine has, if any, must not show in a page.
 rm -f usr/bin/pasta
