@@ -56,6 +56,7 @@ fn a_directory_that_becomes_a_symlink_while_in_use_leads_nowhere() {
         fs::remove_file(stack.path(branch, "d")).unwrap();
         fs::rename(stack.path(branch, "moved"), stack.path(branch, "d")).unwrap();
         stack.reopen();
+        stack.claim();
     }
 }
 

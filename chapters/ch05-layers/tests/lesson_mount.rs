@@ -226,3 +226,19 @@ fn what_is_not_there_is_named() {
     assert_eq!(output.code, Some(125), "{output}");
     assert!(output.stderr.contains("DIR=rw"), "{output}");
 }
+
+#[test]
+fn a_mount_that_is_detached_under_its_users_ends_all_the_same() {
+    needs!(Root, Fuse);
+    let world = World::root(Some("aufs"));
+    let stack = world.stack();
+    // cat(1) stands in it, and ends when the program has.
+    let script = r#"
+        "$0" mount --quiet --backend aufs "$@" 2>&1 |
+            { read -r ready; cd "$MOUNTPOINT" && umount -l "$MOUNTPOINT" && exec cat; }
+    "#;
+    let program = world.shell(script).args(stack.arguments()).arg(stack.at("mnt"));
+    let output = program.env("MOUNTPOINT", stack.at("mnt")).run();
+    assert_eq!(output.code, Some(0), "{output}");
+    world.check();
+}

@@ -117,7 +117,7 @@ fn mount_by_helper(
 // ANCHOR_END: helper
 
 // ANCHOR: unmount
-/// Unmounts. False: it is in use, and was detached from its place.
+/// Unmounts. False: it may be in use still, detached from its place, by us or by somebody else before.
 pub(super) fn unmount(mountpoint: &Path) -> Result<bool> {
     if !geteuid().is_root() {
         return unmount_by_helper(mountpoint);
@@ -129,8 +129,8 @@ pub(super) fn unmount(mountpoint: &Path) -> Result<bool> {
             detach(mountpoint)?;
             Ok(false)
         }
-        // Somebody else has unmounted it.
-        Err(Errno::EINVAL) => Ok(true),
+        // Somebody else has unmounted it, or detached it under its users.
+        Err(Errno::EINVAL) => Ok(false),
         result => result.map(|()| true).with_context(|| format!("umount2 {mountpoint:?}")),
     }
 }

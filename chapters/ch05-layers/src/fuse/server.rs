@@ -19,6 +19,9 @@ use crate::branch::Given;
 use crate::{Branch, Union};
 
 // ANCHOR: server
+/// How long the server of a detached mount may wait for its last user to leave, in milliseconds.
+const LEAVE: u16 = 1000;
+
 /// A process of ours that serves a mounted union. Dropped, it is stopped.
 #[derive(Debug)]
 pub struct Server {
@@ -91,8 +94,12 @@ impl Server {
     }
 
     fn has_ended(&self) -> Result<bool> {
+        self.ends_within(PollTimeout::ZERO)
+    }
+
+    fn ends_within(&self, time: impl Into<PollTimeout>) -> Result<bool> {
         let mut pidfd = [PollFd::new(self.child.as_fd(), PollFlags::POLLIN)];
-        Ok(poll(&mut pidfd, PollTimeout::ZERO).context("poll of the server's pidfd")? > 0)
+        Ok(poll(&mut pidfd, time).context("poll of the server's pidfd")? > 0)
     }
 
     fn bury(&mut self) -> Result<String> {
@@ -126,7 +133,7 @@ impl Server {
             return Ok(());
         }
         self.is_stopped = true;
-        if !mount::unmount(&self.mountpoint)? {
+        if !mount::unmount(&self.mountpoint)? && !self.ends_within(LEAVE)? {
             // It would serve on for those who are still in it.
             self.child.signal(libc::SIGKILL)?;
         }

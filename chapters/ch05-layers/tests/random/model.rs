@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use super::tree::{self, Inode, Kind, Tree};
 
+/// In a directory: layers below show nothing through it.
+const OPAQUE: &str = ".wh..wh..opq";
+
 /// Reads layers below the top one: what is one file with two names there, the union shows as two files.
 pub fn read_lower(layers: &[PathBuf]) -> Result<Vec<Tree>, String> {
     let mut next = u64::MAX;
@@ -58,7 +61,7 @@ pub fn idle_whiteouts(layers: &[Tree]) -> Vec<BTreeSet<String>> {
         let (layer, below) = (&layers[number], flatten(&layers[..number]));
         let is_idle = |path: &&String| {
             let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
-            name.starts_with(".wh.") && name != ".wh..wh..opq" && !has_lower_part(layer, &below, directory)
+            name.starts_with(".wh.") && name != OPAQUE && !has_lower_part(layer, &below, directory)
         };
         layer.keys().filter(is_idle).cloned().collect()
     };
@@ -98,7 +101,8 @@ pub fn has_lower_part(top: &Tree, lower: &Tree, path: &str) -> bool {
         let (directory, name) = here.rsplit_once('/').unwrap_or(("", here));
         let hidden = top.contains_key(&join(directory, &format!(".wh.{name}")));
         let replaced = top.get(here).is_some_and(|facts| facts.kind != Kind::Directory);
-        hidden || replaced || top.contains_key(&join(here, ".wh..wh..opq"))
+        hidden || replaced || top.contains_key(&join(here, OPAQUE))
     };
-    lower.get(path).is_some_and(|facts| facts.kind == Kind::Directory) && !ends.iter().any(cut)
+    let is_directory = lower.get(path).is_some_and(|facts| facts.kind == Kind::Directory);
+    is_directory && !top.contains_key(OPAQUE) && !ends.iter().any(cut)
 }

@@ -9,9 +9,11 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ch05_layers::union::{Make, Owner, Result};
 use ch05_layers::{Branch, Directory, Mode, Union};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use tempfile::TempDir;
 
@@ -45,6 +47,12 @@ impl Stack {
     /// The same branches, as the next process finds them.
     pub fn reopen(&mut self) {
         self.union = open(&self.directory, self.union.branches().len()).unwrap();
+    }
+
+    /// Waits until the union can be the top branch's writer: a child that another test has just forked holds copies
+    /// of all our descriptors, that with the last union's lock too.
+    pub fn claim(&self) {
+        testing::poll(Duration::from_secs(10), || (self.union.claim() != Err(Errno::EBUSY)).then_some(()));
     }
 
     pub fn path(&self, branch: usize, path: &str) -> PathBuf {
