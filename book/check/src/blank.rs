@@ -40,6 +40,8 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\btmp\.[A-Za-z0-9]{6,}\b", "tmp.X"),
         // Those of chapter 5: a run's layers, and a layer that is not there as a whole yet.
         (r"\b(hull-layers|partial-layer)-[A-Za-z0-9]{6}\b", "$1-X"),
+        // A descriptor that is handed to a file system: its number depends on what the terminal has left open.
+        (r"\bfd=\d+,", "fd=F,"),
         // Addresses in memory; flags, which have at most eight digits, are kept.
         (r"\b0x[0-9a-f]{9,}\b", "0xA"),
         // A kernel's release: `6.12.41-amd64`.
@@ -179,6 +181,7 @@ mod tests {
             ("/tmp/.tmpAb12Cd/x", "/tmp/.tmpZZ99zz/x"),
             ("/var/tmp/hull-layers-Ab12Cd/store", "/var/tmp/hull-layers-ZZ99zz/store"),
             ("store/diff/.partial-layer-Ab12Cd/content", "store/diff/.partial-layer-ZZ99zz/content"),
+            ("fsconfig(source=aufs,fd=10,rootmode=40755)", "fsconfig(source=aufs,fd=11,rootmode=40755)"),
             ("Linux 6.12.41-amd64", "Linux 7.0.1-3-generic"),
             ("/tmp rw - tmpfs tmpfs rw", "/tmp rw - tmpfs tmpfs rw,inode64"),
             ("/home rw - tmpfs tmpfs rw,mode=755", "/home rw - tmpfs tmpfs rw,mode=755,inode64"),

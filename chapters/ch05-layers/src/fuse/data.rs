@@ -133,7 +133,9 @@ impl FileSystem {
             Err(error) => {
                 // EPERM: no CAP_SYS_ADMIN. ELOOP: the branch lies on a stacked file system itself. It would
                 // be so for the next file too.
-                info!(target: "syscall", "ioctl(FUSE_DEV_IOC_BACKING_OPEN): {error}  so file data go through the server");
+                let (errno, ioctl) = (errno(error), "ioctl(FUSE_DEV_IOC_BACKING_OPEN)");
+                let refusal = format!("{} ({errno:?})", errno.desc());
+                info!(target: "syscall", "{ioctl}: {refusal}  so file data go through the server");
                 self.passthrough.store(false, Ordering::Relaxed);
                 None
             }
