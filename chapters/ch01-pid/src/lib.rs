@@ -17,12 +17,16 @@
 //! - [`signals`], [`init`](mod@init): what PID 1 has to do.
 //! - [`terminal`]: a terminal of its own, for shells.
 //! - [`attend`](mod@attend): the parent's half while the command runs.
+//! - [`lock`]: by which what a killed program leaves is told from what a living one has.
+//! - [`interrupted`]: the end by a signal, where there is no command that it could be passed on to.
 
 pub mod attend;
 pub mod child;
 pub mod clone;
 pub mod descriptors;
 pub mod init;
+pub mod interrupted;
+pub mod lock;
 mod passing;
 mod relay;
 pub mod report;
@@ -34,6 +38,8 @@ mod wait;
 pub use attend::{attend, is_interactive};
 pub use child::Child;
 pub use init::init;
+pub use interrupted::Interrupted;
+pub use lock::flock;
 pub use report::{ChildError, Report, exit_code};
 pub use signals::Signals;
 pub use spawn::{Held, Spawn};

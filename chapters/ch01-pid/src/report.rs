@@ -15,6 +15,8 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 
+use crate::Interrupted;
+
 // ANCHOR: report
 /// The child's end: it can say one thing, or close.
 #[derive(Debug)]
@@ -59,10 +61,13 @@ fn errno_of(error: &anyhow::Error) -> Option<Errno> {
 
 // ANCHOR: exit_code
 /// The status with which a program of ours ends because of `error`, in the child or in the parent: 126 or 127
-/// where a command could not be executed, else 125.
+/// where a command could not be executed, 128 plus the signal where one ended the program, else 125.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    match error.downcast_ref::<ChildError>() {
-        Some(child) => child.exit_code,
+    if let Some(child) = error.downcast_ref::<ChildError>() {
+        return child.exit_code;
+    }
+    match error.downcast_ref::<Interrupted>() {
+        Some(Interrupted(signal)) => 128 + *signal as u8,
         None => ch00_chroot::exit_code(error),
     }
 }

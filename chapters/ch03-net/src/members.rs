@@ -12,7 +12,8 @@ use log::info;
 use nix::errno::Errno;
 
 use crate::Subnet;
-use crate::state::{State, flock, make_directory, remove_if_there};
+use crate::state::{State, make_directory, remove_if_there};
+use ch01_pid::flock;
 
 const SUBNET: &str = "subnet";
 

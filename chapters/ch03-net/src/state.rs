@@ -19,11 +19,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use ch01_pid::flock;
 use log::debug;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -201,17 +202,6 @@ pub(crate) fn is_at(file: &File, path: &Path) -> Result<bool> {
         Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("stat {path:?}")),
-    }
-}
-
-/// std has none, and nix's unlocks when it is dropped: for all holders, such as a child.
-pub(crate) fn flock(file: &File, operation: i32) -> Result<(), Errno> {
-    loop {
-        // SAFETY: the call takes two numbers, and the descriptor is open.
-        match Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), operation) }) {
-            Err(Errno::EINTR) => continue,
-            result => return result.map(drop),
-        }
     }
 }
 

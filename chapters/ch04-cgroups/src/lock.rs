@@ -5,11 +5,11 @@
 //! same number.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use ch01_pid::flock;
 use nix::errno::Errno;
 
 use crate::file::Directory;
@@ -45,16 +45,4 @@ pub(crate) fn children_of(parent: &Directory) -> Result<File> {
 }
 
 const LONGEST_SWEEP: Duration = Duration::from_secs(60);
-
-/// nix has a type that unlocks when it is dropped. A forked child shares the lock: its copy of that type
-/// would unlock for its parent too. Here only the last close(2) does.
-fn flock(file: impl AsFd, operation: i32) -> Result<(), Errno> {
-    loop {
-        // SAFETY: the call takes numbers; the descriptor is open, since it is borrowed.
-        match Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), operation) }) {
-            Err(Errno::EINTR) => (),
-            result => return result.map(drop),
-        }
-    }
-}
 // ANCHOR_END: lock

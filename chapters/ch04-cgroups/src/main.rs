@@ -3,7 +3,6 @@
 
 mod block_device;
 mod experiments;
-mod interrupted;
 mod limit_flags;
 mod network;
 mod owned;
@@ -20,7 +19,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use ch00_chroot::exec;
 use ch00_chroot::exec::clean_environment;
-use ch01_pid::{Signals, Spawn, attend, init};
+use ch01_pid::{Signals, Spawn, attend, exit_code, init};
 use ch02_mount::{Streams, build_root};
 use ch03_net::Rate;
 use ch04_cgroups::place::{may_make_cgroups, re_execute_delegated};
@@ -33,7 +32,6 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use experiments::Stage;
-use interrupted::exit_code;
 use limit_flags::LimitFlags;
 use network::Cable;
 use owned::Owned;

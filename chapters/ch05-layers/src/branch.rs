@@ -6,6 +6,7 @@
 //! follow any link, or to leave. Interface:
 //! [openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html), Linux 5.6.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -13,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
+use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::fstatat;
 
 // ANCHOR: mode
 /// What may be done to a branch.
@@ -94,7 +97,7 @@ impl Branch {
 
     /// A path that is longer than a system call takes, in pieces.
     fn find_deep(&self, mut rest: &[u8], flags: OFlag) -> Result<OwnedFd, Errno> {
-        let as_path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes));
+        let as_path = |bytes| Path::new(OsStr::from_bytes(bytes));
         let mut directory = None;
         while rest.len() >= LONGEST {
             let slash = rest[..LONGEST].iter().rposition(|&byte| byte == b'/').ok_or(Errno::ENAMETOOLONG)?;
@@ -124,6 +127,41 @@ fn beneath(directory: &OwnedFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Er
     }
 }
 // ANCHOR_END: branch
+
+// ANCHOR: objects
+impl Branch {
+    /// All that is in a directory of the branch, whatever it means to a union, in order; and the directory, opened.
+    pub(crate) fn objects(&self, path: &Path) -> anyhow::Result<(OwnedFd, Vec<(OsString, libc::stat)>)> {
+        let read = || -> Result<_, Errno> {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+            let directory = self.find(path, flags)?;
+            let mut objects = Vec::new();
+            for entry in
+                Dir::openat(&directory, ".", flags | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?.iter()
+            {
+                let entry = entry?;
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                if name == "." || name == ".." {
+                    continue;
+                }
+                match fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                    // The container runs on, and has just removed it.
+                    Err(Errno::ENOENT) => (),
+                    status => objects.push((name.to_os_string(), status?)),
+                }
+            }
+            objects.sort_by(|(one, _), (other, _)| one.cmp(other));
+            Ok((directory, objects))
+        };
+        read().with_context(|| format!("read the directory {:?}", self.path.join(path)))
+    }
+}
+// ANCHOR_END: objects
+
+/// Whether the object is of this type (S_IFREG, S_IFDIR...).
+pub(crate) fn is(object: &libc::stat, kind: libc::mode_t) -> bool {
+    object.st_mode & libc::S_IFMT == kind
+}
 
 /// `DIR=rw`, `DIR=ro`, `DIR=init` (and AuFS's `ro+wh`), for the command line: path and mode, not yet opened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,15 +9,17 @@
 //!
 //! - [`branch`]: a directory of the stack. [`whiteout`]: the names that AuFS keeps for itself.
 //! - [`union`]: AuFS's rules as plain code over directories: lookup, merge, copy-up, deletion. No mount.
-//! - [`fuse`]: the same union as a live file system.
+//! - `fuse`: the same union as a live file system.
 //! - [`overlay`]: the kernel's own union, and the conversion between its marks and `.wh.` files.
-//! - [`layers`]: Docker's three layers: diff, commit, size.
+//! - [`layers`]: Docker's three layers: diff, commit, size. [`temporary`]: what is not ready yet, or for one run only.
 
 pub mod branch;
 #[cfg(feature = "fuse")]
 pub mod fuse;
 pub mod layers;
+mod lock;
 pub mod overlay;
+pub mod temporary;
 pub mod union;
 pub mod whiteout;
 

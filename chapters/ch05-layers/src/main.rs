@@ -11,20 +11,19 @@ use std::process::ExitCode;
 use anyhow::Result;
 use ch00_chroot::exec;
 use ch00_chroot::exec::clean_environment;
-use ch01_pid::{Signals, Spawn, init};
+use ch01_pid::{Signals, Spawn, exit_code, init};
 use ch02_mount::{Streams, build_root};
 use ch05_layers::fuse::Options;
 use ch05_layers::layers::Layers;
+use ch05_layers::temporary::Temporary;
 use clap::Parser;
 use lesson::{Flags, Lesson, parse, privileges, untold};
 use log::info;
 use nix::sched::CloneFlags;
 
-use commands::interrupted::{exit_code, stop_if_told};
 use commands::mount::own_mount_table;
 use commands::mounted::{Backend, Mounted};
-use commands::scratch::Scratch;
-use commands::{Tool, image, mount_table};
+use commands::{Tool, image, mount_table, scratch};
 // ANCHOR_END: imports
 
 // ANCHOR: arguments
@@ -78,12 +77,12 @@ fn main() -> ExitCode {
         let (store, scratch) = match arguments.image.take().flatten() {
             Some(directory) => (directory, None),
             None => {
-                let scratch = Scratch::create()?;
+                let scratch = scratch::create()?;
                 (scratch.path().join("store"), Some(scratch))
             }
         };
         let layers = image::open(&store, &root)?;
-        stop_if_told(&signals)?;
+        signals.stop_if_told()?;
         run(&lesson, &arguments, &layers, scratch, &signals)
     })
 }
@@ -95,7 +94,7 @@ fn run(
     lesson: &Lesson,
     arguments: &Arguments,
     layers: &Layers,
-    mut scratch: Option<Scratch>,
+    mut scratch: Option<Temporary>,
     signals: &Signals,
 ) -> Result<u8> {
     let backend = arguments.backend.unwrap_or_else(Backend::choose);

@@ -18,7 +18,6 @@ use log::info;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::interrupted::stop_if_told;
 use crate::owned::Owned;
 use crate::plot::{Output, Plot, Sample, Unit};
 use crate::record::Record;
@@ -167,7 +166,7 @@ impl<'a, 'b> Watch<'a, 'b> {
                 Ok(0) => return Ok(false),
                 Err(errno) => ensure!(errno == Errno::EINTR, "poll: {errno}"),
                 Ok(_) if sources[0].any().unwrap_or(true) => return Ok(true),
-                Ok(_) => stop_if_told(self.stage.signals)?,
+                Ok(_) => self.stage.signals.stop_if_told()?,
             }
         }
     }

@@ -6,7 +6,6 @@ mod command;
 mod explain;
 mod files;
 pub mod image;
-pub mod interrupted;
 pub mod mount;
 pub mod mount_table;
 pub mod mounted;

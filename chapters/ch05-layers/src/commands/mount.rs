@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use ch01_pid::Signals;
+use ch01_pid::interrupted::asks_for_end;
 use ch02_mount::{Propagation, propagation};
 use ch05_layers::fuse::{Options, remove_dead};
 use lesson::{Lesson, privileges};
@@ -17,7 +18,6 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use super::command;
-use super::interrupted::asks_for_end;
 use super::mount_table::Changes;
 use super::mounted::{Backend, LOOK, Mounted};
 use super::stack::{Stack, Telling};

@@ -16,7 +16,6 @@ use ch05_layers::Mode;
 use ch05_layers::branch::Given;
 use ch05_layers::fuse::{Options, Server};
 use ch05_layers::layers::Layers;
-use ch05_layers::layers::OverlayDirectories;
 use ch05_layers::overlay::{Form, Marks, Overlay};
 use clap::ValueEnum;
 use lesson::Lesson;
@@ -112,9 +111,7 @@ impl Mounted {
         if layers.form(id)? == Form::Aufs {
             return Mounted::served(lesson, layers.branches(id)?, &mountpoint, options);
         }
-        let OverlayDirectories { lower, upper, work, marks } = layers.overlay(id)?;
-        let lower = lower.iter().map(PathBuf::as_path).collect();
-        Overlay { lower, upper: Some((&upper, &work)), marks }.mount(&mountpoint)?;
+        layers.overlay(id)?.overlay().mount(&mountpoint)?;
         Mounted::at(&mountpoint, By::Kernel { work: None })
     }
 

@@ -35,7 +35,7 @@ pub struct Stack {
 impl Stack {
     /// The union, as plain code over the directories: nothing is mounted.
     pub fn open(&self) -> Result<Union> {
-        Union::new(self.branches.iter().map(Given::open).collect::<Result<_>>()?)
+        Union::of(&self.branches)
     }
 }
 // ANCHOR_END: stack

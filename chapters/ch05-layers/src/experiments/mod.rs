@@ -17,9 +17,8 @@ use ch05_layers::overlay::Form;
 use lesson::{Lesson, untold};
 use log::info;
 
-use crate::commands::interrupted::stop_if_told;
 use crate::commands::mounted::{Backend, Mounted};
-use crate::commands::scratch::Scratch;
+use crate::commands::scratch;
 use trees::Tree;
 // ANCHOR_END: imports
 
@@ -27,7 +26,7 @@ use trees::Tree;
 /// All steps, in the order in which the book tells them.
 pub fn all(lesson: &Lesson, signals: &Signals, backend: Backend) -> Result<()> {
     // Removed when this function is left, after all that uses it.
-    let scratch = Scratch::create()?;
+    let scratch = scratch::create()?;
     let layers = untold(|| Layers::open(&scratch.path().join("store")))?;
     let stage = Stage { lesson, signals, backend, layers };
 
@@ -99,7 +98,7 @@ impl Stage<'_> {
 
     /// Begins a step, unless a signal has asked for the end.
     fn step(&self, sentence: &str) -> Result<()> {
-        stop_if_told(self.signals)?;
+        self.signals.stop_if_told()?;
         info!(target: "say", "{sentence}");
         Ok(())
     }

@@ -15,8 +15,8 @@ use log::{LevelFilter, error, warn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Options, mount};
+use crate::Union;
 use crate::branch::Given;
-use crate::{Branch, Union};
 
 // ANCHOR: server
 /// How long the server of a detached mount may wait for its last user to leave, in milliseconds.
@@ -62,8 +62,7 @@ impl Server {
                 // The logger's descriptors are closed, and their numbers soon those of other files.
                 log::set_max_level(LevelFilter::Off);
             }
-            let branches = branches.iter().map(Given::open).collect::<Result<Vec<Branch>>>()?;
-            let session = super::mount(Union::new(branches)?, &mountpoint, options)?;
+            let session = super::mount(Union::of(&branches)?, &mountpoint, options)?;
             report.close();
             // Nobody waits for an error any more, so it goes to the log.
             let result = session.serve();

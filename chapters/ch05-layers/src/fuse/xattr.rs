@@ -18,6 +18,7 @@ use nix::sys::stat::fstat;
 
 use super::filesystem::FileSystem;
 use super::privileges;
+use crate::overlay::Marks;
 use crate::union::{Owner, Result, xattr};
 
 // ANCHOR: xattr
@@ -38,8 +39,7 @@ impl FileSystem {
     pub(super) fn extended_attributes(&self, id: u64) -> Result<Vec<u8>> {
         let _names = self.names_stay();
         let names = self.attribute_names(id)?;
-        let is_visible =
-            |name: &&[u8]| CStr::from_bytes_with_nul(name).is_ok_and(|name| !is_mark(name.to_bytes()));
+        let is_visible = |name: &&[u8]| CStr::from_bytes_with_nul(name).is_ok_and(|name| !Marks::have(name));
         Ok(names.split_inclusive(|&byte| byte == 0).filter(is_visible).flatten().copied().collect())
     }
 
@@ -93,10 +93,6 @@ const ASKED_OFTEN: [&CStr; 4] =
     [c"security.capability", c"security.selinux", c"system.posix_acl_access", c"system.posix_acl_default"];
 
 fn visible(name: &OsStr) -> Option<CString> {
-    CString::new(name.as_bytes()).ok().filter(|name| !is_mark(name.to_bytes()))
-}
-
-fn is_mark(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+    CString::new(name.as_bytes()).ok().filter(|name| !Marks::have(name))
 }
 // ANCHOR_END: xattr

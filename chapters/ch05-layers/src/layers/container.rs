@@ -9,8 +9,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
 use super::store::make_directory;
-use super::{Layers, id, init, lock};
+use super::{Layers, id, init};
 use crate::branch::Mode;
+use crate::lock;
 use crate::overlay::{Form, Marks};
 use crate::union::attributes::{set_mode, set_owner};
 use crate::{Branch, Union};

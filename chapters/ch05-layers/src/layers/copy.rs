@@ -18,7 +18,8 @@ use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
 use nix::unistd::{linkat, symlinkat};
 
-use super::view::{self, is, objects};
+use super::view;
+use crate::branch::is;
 use crate::union::attributes::{set_mode, set_owner, set_times, times};
 use crate::union::{data, xattr};
 use crate::{Branch, branch};
@@ -33,7 +34,7 @@ pub(super) fn tree(from: &Branch, into: &Path, keep: impl Fn(&Path) -> Result<bo
     let mut left_out = Vec::new();
     let (mut rest, mut directories) = (vec![PathBuf::new()], Vec::new());
     while let Some(directory) = rest.pop() {
-        for (name, _) in objects(from, &directory)?.1 {
+        for (name, _) in from.objects(&directory)?.1 {
             let path = directory.join(name);
             if !keep(&path)? {
                 left_out.push(directory.clone());

@@ -19,8 +19,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
-use super::view::{self, Named, attributes, directory_below, is, root_below};
-use crate::branch::Mode;
+use super::view::{self, Named, attributes, directory_below, root_below};
+use crate::branch::{Mode, is};
 use crate::overlay::{Form, Marks};
 use crate::union::Entry;
 use crate::{Directory, Union};
@@ -152,10 +152,7 @@ pub(super) fn differ(union: &Union, path: &Path, old: &Entry, new: &libc::stat) 
     let attributes = |branch| -> Result<Vec<(CString, Vec<u8>)>, Errno> {
         let mut attributes = attributes(union.open(branch, path, OFlag::O_PATH)?)?;
         // Marks, and overlayfs's notes of where it copied the file from.
-        let is_of_overlay =
-            |name: &CString, marks: Marks| name.to_bytes().starts_with(marks.prefix().as_bytes());
-        attributes
-            .retain(|(name, _)| !is_of_overlay(name, Marks::Trusted) && !is_of_overlay(name, Marks::User));
+        attributes.retain(|(name, _)| !Marks::have(name));
         Ok(attributes)
     };
     let differ = || Ok(attributes(0)? != attributes(old.branch)?);

@@ -18,9 +18,9 @@ use super::partial::Partial;
 use super::store::{Store, exists, make_directory};
 use crate::Branch;
 use crate::branch::Mode;
-use crate::overlay::{Form, Marks, convert};
+use crate::overlay::{Form, Marks, Overlay, convert};
 
-/// What [`Overlay`](crate::overlay::Overlay) takes to mount a container.
+/// What overlayfs takes to mount a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverlayDirectories {
     /// The init layer and the image's, the top one first.
@@ -31,6 +31,14 @@ pub struct OverlayDirectories {
     pub work: PathBuf,
     /// Which extended attributes hold the marks.
     pub marks: Marks,
+}
+
+impl OverlayDirectories {
+    /// The mount that they are for.
+    pub fn overlay(&self) -> Overlay<'_> {
+        let lower = self.lower.iter().map(PathBuf::as_path).collect();
+        Overlay { lower, upper: Some((&self.upper, &self.work)), marks: self.marks }
+    }
 }
 
 // ANCHOR: overlay

@@ -36,7 +36,12 @@ pub(super) fn init(id: &str) -> String {
 
 /// Whether it is the name of an init layer.
 pub(super) fn is_init(id: &str) -> bool {
-    id.ends_with(INIT)
+    container_of(id).is_some()
+}
+
+/// The container whose init layer has this name.
+pub(super) fn container_of(init: &str) -> Option<&str> {
+    init.strip_suffix(INIT)
 }
 // ANCHOR_END: id
 

@@ -24,7 +24,6 @@ mod diff;
 mod for_overlayfs;
 mod id;
 mod init;
-mod lock;
 mod partial;
 mod size;
 mod store;
@@ -170,7 +169,7 @@ impl Layers {
     ///
     /// As for [`Layers::branches`] and [`Union::new`].
     pub fn union(&self, id: &str) -> Result<Union> {
-        Union::new(self.branches(id)?.iter().map(Given::open).collect::<Result<_>>()?)
+        Union::of(&self.branches(id)?)
     }
 
     /// The form of the marks in the top branch: of a container, what it was made for; of an image, AuFS's.

@@ -13,8 +13,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
 use super::diff::lookup;
-use super::view::{self, View, directory_below, is, nothing_at, objects, root_below};
-use crate::branch::Mode;
+use super::view::{self, View, directory_below, nothing_at, root_below};
+use crate::branch::{Mode, is};
 use crate::overlay::{Form, marks};
 use crate::whiteout::{self, Name};
 use crate::{Branch, Union};
@@ -69,7 +69,7 @@ fn measure(branch: &Branch, form: Form) -> Result<(BranchSize, HashMap<u64, u64>
     size.disk = on_disk(&root.with_context(|| format!("stat {:?}", branch.path()))?);
     let mut directories = vec![PathBuf::new()];
     while let Some(path) = directories.pop() {
-        let (directory, objects) = objects(branch, &path)?;
+        let (directory, objects) = branch.objects(&path)?;
         if let Form::Overlay(_) = form {
             size.whiteouts += u64::from(marks::is_opaque(directory.as_fd(), form)?);
         }

@@ -30,9 +30,11 @@ use log::debug;
 use nix::sys::stat::fstat;
 use nix::unistd::geteuid;
 
-use super::partial::{self, inherit_nothing, is_partial, remove_tree};
-use super::{id, lock};
+use super::id;
+use super::partial::{self, inherit_nothing, is_partial};
+use crate::lock;
 use crate::overlay::Marks;
+use crate::temporary::{remove_tree, sweep};
 use crate::union::attributes::set_mode;
 
 /// The directories of a store.
@@ -113,7 +115,7 @@ impl Store {
     fn sweep(&self) -> Result<()> {
         for name in entries(&self.root.join("layers"))? {
             // A container's record is written after that of its init layer, and removed before it.
-            let lone = match name.strip_suffix("-init") {
+            let lone = match id::container_of(&name) {
                 Some(container) => !self.exists(container)?,
                 None => false,
             };
@@ -122,7 +124,7 @@ impl Store {
             }
         }
         for directory in self.places() {
-            partial::sweep(&directory)?;
+            sweep(&directory, partial::PREFIX)?;
             for name in entries(&directory)? {
                 if !is_partial(name.as_ref()) && !self.exists(&name)? {
                     remove_tree(&directory.join(&name))?;
@@ -162,7 +164,7 @@ impl Store {
         };
         let parents: Vec<String> = text.lines().map(String::from).collect();
         for parent in &parents {
-            id::check(parent.strip_suffix("-init").unwrap_or(parent))
+            id::check(id::container_of(parent).unwrap_or(parent))
                 .with_context(|| format!("a line of {path:?}"))?;
         }
         Ok(parents)

@@ -5,16 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{Mode, fstatat};
+use nix::fcntl::OFlag;
 
+use crate::branch::is;
 use crate::overlay::Form;
 use crate::overlay::marks::{self, Mark};
 use crate::union::xattr;
@@ -46,7 +44,7 @@ pub(super) struct Named {
 ///
 /// Names what no layer may have: a malformed whiteout, or one that is no regular file.
 pub(super) fn read(branch: &Branch, path: &Path, form: Form) -> Result<View> {
-    let (directory, objects) = objects(branch, path)?;
+    let (directory, objects) = branch.objects(path)?;
     let place = |name: &OsStr| branch.path().join(path).join(name);
     let mut view = View::default();
     if let Form::Overlay(_) = form {
@@ -79,54 +77,10 @@ pub(super) fn read(branch: &Branch, path: &Path, form: Form) -> Result<View> {
 }
 // ANCHOR_END: view
 
-// ANCHOR: objects
-/// All that is in a directory of a branch, whatever it means, in order; and the directory, opened.
-pub(super) fn objects(branch: &Branch, path: &Path) -> Result<(OwnedFd, Vec<(OsString, libc::stat)>)> {
-    let read = || -> Result<_, Errno> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let directory = branch.find(path, flags)?;
-        let mut objects = Vec::new();
-        for entry in Dir::openat(&directory, ".", flags | OFlag::O_CLOEXEC, Mode::empty())?.iter() {
-            let entry = entry?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if name == "." || name == ".." {
-                continue;
-            }
-            match fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                // The container runs on, and has just removed it.
-                Err(Errno::ENOENT) => (),
-                status => objects.push((name.to_os_string(), status?)),
-            }
-        }
-        objects.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok((directory, objects))
-    };
-    read().with_context(|| format!("read the directory {:?}", branch.path().join(path)))
-}
-// ANCHOR_END: objects
-
-/// Whether the object is of this type (S_IFREG, S_IFDIR...).
-pub(super) fn is(object: &libc::stat, kind: libc::mode_t) -> bool {
-    object.st_mode & libc::S_IFMT == kind
-}
-
 /// The extended attributes of an object that is held, but for SELinux's label: the policy chooses that for
 /// each place.
 pub(super) fn attributes(object: impl AsFd) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
-    let names = match xattr::list(&object) {
-        // The file system has none.
-        Err(Errno::EOPNOTSUPP) => return Ok(Vec::new()),
-        names => names?,
-    };
-    let mut attributes = Vec::new();
-    for name in names.split(|&byte| byte == 0) {
-        if name.is_empty() || name == b"security.selinux" {
-            continue;
-        }
-        let name = CString::new(name).map_err(|_| Errno::EIO)?;
-        let value = xattr::get(&object, &name)?;
-        attributes.push((name, value));
-    }
+    let mut attributes = xattr::all(object, |name| name != c"security.selinux")?;
     attributes.sort();
     Ok(attributes)
 }

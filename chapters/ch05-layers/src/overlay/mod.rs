@@ -17,6 +17,7 @@ pub mod marks;
 pub mod mount;
 mod walk;
 
+use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -62,6 +63,13 @@ impl Marks {
             Marks::Trusted => "trusted.overlay.",
             Marks::User => "user.overlay.",
         }
+    }
+
+    /// Whether the extended attribute `name` is one of either kind: a mark, or another note of overlayfs's.
+    pub(crate) fn have(name: &CStr) -> bool {
+        [Marks::Trusted, Marks::User]
+            .iter()
+            .any(|marks| name.to_bytes().starts_with(marks.prefix().as_bytes()))
     }
 
     /// Those that this process may use.

@@ -4,21 +4,16 @@
 //! elsewhere, be it a symbolic link or another file system mounted inside. So no layer can send us to a file
 //! outside of it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nix::dir::Dir;
-use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 
-use super::marks::{kind, status};
+use super::marks::kind;
 use crate::Branch;
 use crate::branch;
-
-const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// One directory, and what was in it when it was opened.
 pub(super) struct Directory {
@@ -50,21 +45,8 @@ pub(super) fn walk(layer: &Path, mut visit: impl FnMut(&Directory) -> Result<()>
 // ANCHOR: open
 impl Directory {
     fn open(layer: &Branch, path: PathBuf) -> Result<Directory> {
-        let read = || -> Result<_> {
-            let file = layer.find(&path, DIRECTORY)?;
-            let mut objects = Vec::new();
-            for entry in Dir::openat(&file, ".", DIRECTORY, Mode::empty())?.iter() {
-                let entry = entry?;
-                let name = OsStr::from_bytes(entry.file_name().to_bytes());
-                if name != "." && name != ".." {
-                    objects.extend(status(file.as_fd(), name)?.map(|object| (name.to_os_string(), object)));
-                }
-            }
-            objects.sort_by(|(one, _), (other, _)| one.cmp(other));
-            Ok((fstat(&file)?, file, objects))
-        };
-        let read = read().with_context(|| format!("read the directory {:?}", layer.path().join(&path)))?;
-        let (status, file, objects) = read;
+        let (file, objects) = layer.objects(&path)?;
+        let status = fstat(&file).with_context(|| format!("stat {:?}", layer.path().join(&path)))?;
         Ok(Directory { file, status, path, objects })
     }
 }

@@ -41,7 +41,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::Branch;
-use crate::branch::Mode;
+use crate::branch::{Given, Mode};
 
 pub use copy_up::Prepared;
 pub use explain::{Found, Hider, Verdict};
@@ -115,6 +115,15 @@ impl Union {
         }
         refuse_overlap(&branches)?;
         Ok(Union { branches, work: work::Work::default() })
+    }
+
+    /// A union of the directories `given`, the top one first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Branch::open`] and [`Union::new`].
+    pub fn of(given: &[Given]) -> anyhow::Result<Union> {
+        Union::new(given.iter().map(Given::open).collect::<anyhow::Result<_>>()?)
     }
 
     /// The branches, the top one first.

@@ -6,11 +6,12 @@
 //! kernel drops with its owner.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use ch01_pid::flock;
 use log::debug;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -98,10 +99,7 @@ fn once<'a, T>(cell: &'a OnceLock<T>, opening: &Mutex<()>, open: impl Fn() -> Re
 }
 
 fn lock(directory: &OwnedFd) -> Result<()> {
-    // nix's type would unlock when it is dropped, in a forked child too. Here only the last close(2) does.
-    // SAFETY: the call takes numbers; the descriptor is open, since it is borrowed.
-    let result = unsafe { libc::flock(directory.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    Errno::result(result).map(drop).map_err(|errno| match errno {
+    flock(directory, libc::LOCK_EX | libc::LOCK_NB).map_err(|errno| match errno {
         Errno::EWOULDBLOCK => Errno::EBUSY,
         errno => errno,
     })

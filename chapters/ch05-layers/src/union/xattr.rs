@@ -5,13 +5,14 @@
 //! content open; an object that is held by O_PATH is given as its magic link. Manual page:
 //! [xattr(7)](https://man7.org/linux/man-pages/man7/xattr.7.html).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
 use super::Result;
 use super::attributes::magic_link;
+use crate::overlay::Marks;
 
 // ANCHOR: calls
 /// setxattr(2); `flags` are XATTR_CREATE, XATTR_REPLACE or 0.
@@ -83,21 +84,29 @@ fn fill(call: impl Fn(&mut [u8]) -> isize) -> Result<Vec<u8>> {
 // ANCHOR_END: calls
 
 // ANCHOR: copy
-/// Copies all extended attributes that are the object's own.
-pub(super) fn copy(from: impl AsFd, to: impl AsFd) -> Result<()> {
-    let names = match list(&from) {
-        Err(Errno::EOPNOTSUPP) => return Ok(()),
+/// All that are there and `wanted`: names with values. None, where the file system knows none.
+pub(crate) fn all(object: impl AsFd, wanted: impl Fn(&CStr) -> bool) -> Result<Vec<(CString, Vec<u8>)>> {
+    let names = match list(&object) {
+        Err(Errno::EOPNOTSUPP) => return Ok(Vec::new()),
         names => names?,
     };
+    let mut attributes = Vec::new();
     for name in names.split_inclusive(|&byte| byte == 0) {
         let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno::EIO)?;
-        if is_of_the_place(name) {
-            continue;
+        if wanted(name) {
+            attributes.push((name.to_owned(), get(&object, name)?));
         }
-        match set(&to, name, &get(&from, name)?, 0) {
+    }
+    Ok(attributes)
+}
+
+/// Copies all extended attributes that are the object's own.
+pub(super) fn copy(from: impl AsFd, to: impl AsFd) -> Result<()> {
+    for (name, value) in all(from, |name| !is_of_the_place(name))? {
+        match set(&to, &name, &value, 0) {
             // A program's notes may be lost where the top branch's file system has no place for them; what
             // says who may do what, may not. overlayfs draws the same line.
-            Err(Errno::EOPNOTSUPP) if !is_about_rights(name) => (),
+            Err(Errno::EOPNOTSUPP) if !is_about_rights(&name) => (),
             result => result?,
         }
     }
@@ -111,18 +120,20 @@ fn is_about_rights(name: &CStr) -> bool {
 /// What belongs to the place of an object and not to the object: overlayfs's marks (made for the stack that
 /// they stood in), and SELinux's label, which the policy chooses for the new place.
 fn is_of_the_place(name: &CStr) -> bool {
-    let prefixes: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.selinux"];
-    prefixes.iter().any(|prefix| name.to_bytes().starts_with(prefix))
+    Marks::have(name) || name == c"security.selinux"
+}
+
+/// removexattr(2), where there is something to remove.
+pub(crate) fn discard(object: impl AsFd, name: &CStr) -> Result<()> {
+    match remove(object, name) {
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(()),
+        result => result,
+    }
 }
 
 /// Takes the access lists off a directory that has inherited some, so that what is made in it inherits none.
 pub(super) fn remove_access_lists(directory: impl AsFd) -> Result<()> {
-    for name in [c"system.posix_acl_default", c"system.posix_acl_access"] {
-        match remove(&directory, name) {
-            Err(Errno::ENODATA | Errno::EOPNOTSUPP) => (),
-            result => result?,
-        }
-    }
-    Ok(())
+    discard(&directory, c"system.posix_acl_default")?;
+    discard(&directory, c"system.posix_acl_access")
 }
 // ANCHOR_END: copy

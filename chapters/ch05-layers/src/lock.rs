@@ -1,21 +1,18 @@
-//! Who may change the store, and whose things are still in use: flock(2).
-//!
-//! A lock belongs to an open file, and the kernel drops it with the last descriptor: it can't outlive its
-//! owner, however that one ends. So what is locked belongs to somebody who lives, and what is not, to nobody.
+//! What is still in use: a file or directory that is locked, as [`ch01_pid::lock`] has it.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ch01_pid::flock;
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 // ANCHOR: lock
 /// Waits until the file at `path` is ours alone, and makes it where it isn't.
-pub(super) fn alone(path: &Path) -> Result<File> {
+pub(crate) fn alone(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let file = options.open(path).with_context(|| format!("open {path:?}"))?;
@@ -24,13 +21,13 @@ pub(super) fn alone(path: &Path) -> Result<File> {
 }
 
 /// Marks what is at `path` as in use: several may do so. `None`: it is being removed, or is gone.
-pub(super) fn shared(path: &Path) -> Result<Option<File>> {
+pub(crate) fn shared(path: &Path) -> Result<Option<File>> {
     try_lock(path, libc::LOCK_SH)
 }
 
 /// What is at `path`, if nobody uses it: then it is ours until the file is closed. `None`: it is another's,
 /// or gone.
-pub(super) fn alone_if_free(path: &Path) -> Result<Option<File>> {
+pub(crate) fn alone_if_free(path: &Path) -> Result<Option<File>> {
     try_lock(path, libc::LOCK_EX)
 }
 
@@ -49,18 +46,6 @@ fn try_lock(path: &Path, operation: i32) -> Result<Option<File>> {
         },
         Err(Errno::EWOULDBLOCK) => Ok(None),
         Err(errno) => Err(errno).with_context(|| format!("flock {path:?}")),
-    }
-}
-
-/// nix has a type that unlocks when it is dropped. A forked child shares the lock: its copy of that type
-/// would unlock for its parent too. Here only the last close(2) does.
-fn flock(file: impl AsFd, operation: i32) -> Result<(), Errno> {
-    loop {
-        // SAFETY: the call takes numbers; the descriptor is open, since it is borrowed.
-        match Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), operation) }) {
-            Err(Errno::EINTR) => (),
-            result => return result.map(drop),
-        }
     }
 }
 // ANCHOR_END: lock
