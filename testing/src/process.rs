@@ -19,6 +19,22 @@ pub fn children(parent: i32) -> Vec<i32> {
     children
 }
 
+/// All descendants of a process, parents before their children.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    let mut found = children(pid);
+    let mut next = 0;
+    while next < found.len() {
+        found.extend(children(found[next]));
+        next += 1;
+    }
+    found
+}
+
+/// Whether the process runs a program called `name`, of which the kernel keeps 15 bytes.
+pub fn runs(pid: i32, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+}
+
 /// Whether the process exists; a zombie does.
 pub fn exists(pid: i32) -> bool {
     fs::exists(format!("/proc/{pid}")).expect("look for a process")

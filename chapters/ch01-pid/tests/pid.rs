@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use testing::process::{children, exists, status};
+use testing::process::{children, exists, runs, status};
 use testing::{Output, Program, Running, Sandbox, needs, poll};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -14,11 +14,9 @@ fn lesson() -> Program {
 
 /// The lesson's child, once it runs `command`, or has a child that does.
 fn inside(lesson: &Running, command: &str) -> i32 {
-    let runs =
-        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == command);
     poll(LIMIT, || {
         let first = children(lesson.pid());
-        first.iter().chain(&children(*first.first()?)).copied().find(|pid| runs(pid))
+        first.iter().chain(&children(*first.first()?)).copied().find(|pid| runs(*pid, command))
     })
 }
 
@@ -88,10 +86,7 @@ fn without_an_init_orphans_stay_zombies() {
     let first = poll(LIMIT, || children(running.pid()).first().copied());
     let is_zombie = |pid: &i32| status(*pid, "State").is_some_and(|state| state.starts_with('Z'));
     // The subshell is a zombie too, until the shell has waited for it; `sleep` is one for good.
-    poll(LIMIT, || {
-        let runs_sleep = fs::read_to_string(format!("/proc/{first}/comm")).ok()?.trim() == "sleep";
-        (runs_sleep && children(first).iter().any(is_zombie)).then_some(())
-    });
+    poll(LIMIT, || (runs(first, "sleep") && children(first).iter().any(is_zombie)).then_some(()));
 }
 
 #[test]

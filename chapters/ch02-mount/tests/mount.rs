@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use testing::process::{children, mount_points};
+use testing::process::{children, mount_points, runs};
 use testing::{Program, Running, Sandbox, needs, poll};
 
 const LESSON: &str = env!("CARGO_BIN_EXE_ch02-mount");
@@ -15,9 +15,7 @@ fn lesson() -> Program {
 
 /// The lesson's command, once it is one called `name`.
 fn command(lesson: &Running, name: &str) -> i32 {
-    let runs =
-        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
-    poll(LIMIT, || children(*children(lesson.pid()).first()?).into_iter().find(runs))
+    poll(LIMIT, || children(*children(lesson.pid()).first()?).into_iter().find(|pid| runs(*pid, name)))
 }
 
 /// Runs a shell script in the container.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use ch05_layers::layers::commit;
-use ch05_layers::overlay::{Form, Marks, Overlay};
+use ch05_layers::overlay::{Form, Marks};
 use ch05_layers::{Branch, Mode, Union};
 use layers_support::{Sample, attribute, attributes, in_mount_namespace, make, names, set_attribute};
 use nix::errno::Errno;
@@ -173,11 +173,7 @@ fn a_container_on_overlayfs_is_committed_in_aufs_s_form() {
     needs!(Root);
     in_mount_namespace(|| {
         let sample = Sample::new(Form::Overlay(Marks::Trusted));
-        let directories = sample.layers.overlay("one").unwrap();
-        let lower = directories.lower.iter().map(AsRef::as_ref).collect();
-        let upper = Some((directories.upper.as_ref(), directories.work.as_ref()));
-        let place = sample.layers.mountpoint("one").unwrap();
-        Overlay { lower, upper, marks: directories.marks }.mount(&place).unwrap();
+        let place = sample.mount("one");
         fs::write(place.join("etc/motd"), "changed").unwrap();
         fs::write(place.join("etc/hosts"), "127.0.0.1 one\n").unwrap();
         fs::remove_file(place.join("etc/hostname")).unwrap();
@@ -194,11 +190,7 @@ fn a_container_on_overlayfs_is_committed_in_aufs_s_form() {
         let two = sample.layers.union("two").unwrap();
         assert_eq!(two.lookup(&two.root().unwrap(), OsStr::new("file1")).unwrap_err(), Errno::ENOENT);
         sample.layers.container("three", "new", Form::Overlay(Marks::Trusted)).unwrap();
-        let directories = sample.layers.overlay("three").unwrap();
-        let lower: Vec<&Path> = directories.lower.iter().map(AsRef::as_ref).collect();
-        let place = sample.layers.mountpoint("three").unwrap();
-        let upper = Some((directories.upper.as_ref(), directories.work.as_ref()));
-        Overlay { lower, upper, marks: directories.marks }.mount(&place).unwrap();
+        let place = sample.mount("three");
         assert!(!place.join("file1").exists() && names(&place.join("dir1")).is_empty());
         assert!(!names(&place).iter().any(|name| name.contains(".wh.")), "{:?}", names(&place));
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use ch05_layers::layers::diff;
-use ch05_layers::overlay::{Form, Marks, Overlay};
+use ch05_layers::overlay::{Form, Marks};
 use ch05_layers::{Branch, Mode, Union};
 use layers_support::{Sample, in_mount_namespace, make, set_attribute};
 use testing::needs;
@@ -82,11 +82,7 @@ fn overlayfs_s_marks_give_the_same_lines() {
     needs!(Root);
     in_mount_namespace(|| {
         let sample = Sample::new(Form::Overlay(Marks::Trusted));
-        let directories = sample.layers.overlay("one").unwrap();
-        let lower = directories.lower.iter().map(AsRef::as_ref).collect();
-        let upper = Some((directories.upper.as_ref(), directories.work.as_ref()));
-        let place = sample.layers.mountpoint("one").unwrap();
-        Overlay { lower, upper, marks: directories.marks }.mount(&place).unwrap();
+        let place = sample.mount("one");
         assert!(!place.join("gone").exists() && !place.join(".wh.gone").exists());
         let at = |path: &str| place.join(path);
         fs::remove_file(at("file1")).unwrap();

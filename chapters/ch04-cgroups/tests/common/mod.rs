@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use testing::process::{children, exists};
+use testing::process::{descendants, exists, runs};
 use testing::{Program, Running, Sandbox, poll};
 
 pub const LESSON: &str = env!("CARGO_BIN_EXE_ch04-cgroups");
@@ -131,17 +131,6 @@ pub fn number(directory: &Path, files: &[(&str, &str)]) -> Option<u64> {
     })
 }
 
-/// All descendants of a process.
-fn descendants(pid: i32) -> Vec<i32> {
-    let mut found = children(pid);
-    let mut next = 0;
-    while next < found.len() {
-        found.extend(children(found[next]));
-        next += 1;
-    }
-    found
-}
-
 /// The processes of the command and of its init: those of the lesson's descendants that have a PID namespace of their
 /// own. Others help the lesson: newuidmap(1) does.
 pub fn inside(lesson: &Running) -> Vec<i32> {
@@ -152,9 +141,7 @@ pub fn inside(lesson: &Running) -> Vec<i32> {
 
 /// The process inside that runs a program called `name`, once there is one.
 pub fn command(lesson: &Running, name: &str) -> i32 {
-    let runs =
-        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
-    poll(LIMIT, || inside(lesson).into_iter().find(runs))
+    poll(LIMIT, || inside(lesson).into_iter().find(|pid| runs(*pid, name)))
 }
 
 /// A root file system of the plain user's below /var/tmp, which is on a disk where /tmp may be a tmpfs.

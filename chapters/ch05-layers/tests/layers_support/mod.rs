@@ -47,6 +47,13 @@ impl Sample {
         self.store.join("diff").join(layer).join(path)
     }
 
+    /// Mounts a container by overlayfs; returns where.
+    pub fn mount(&self, container: &str) -> PathBuf {
+        let place = self.layers.mountpoint(container).unwrap();
+        self.layers.overlay(container).unwrap().overlay().mount(&place).unwrap();
+        place
+    }
+
     /// As `docker diff` prints them.
     pub fn diff(&self) -> Vec<String> {
         self.layers.diff("one").unwrap().iter().map(ToString::to_string).collect()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use testing::process::{children, mount_points};
+use testing::process::{children, descendants, mount_points, runs};
 use testing::{PlainUser, Program, Running, Sandbox, plain_user_directory, poll};
 
 pub const LESSON: &str = env!("CARGO_BIN_EXE_ch05-layers");
@@ -152,22 +152,9 @@ impl Stack {
     }
 }
 
-/// All descendants of a process.
-pub fn descendants(pid: i32) -> Vec<i32> {
-    let mut found = children(pid);
-    let mut next = 0;
-    while next < found.len() {
-        found.extend(children(found[next]));
-        next += 1;
-    }
-    found
-}
-
 /// The descendant of the program that runs a program called `name`, once there is one.
 pub fn command(program: &Running, name: &str) -> i32 {
-    let runs =
-        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
-    poll(LIMIT, || descendants(program.pid()).into_iter().find(runs))
+    poll(LIMIT, || descendants(program.pid()).into_iter().find(|pid| runs(*pid, name)))
 }
 
 /// The child of the program that serves a FUSE mount: the one that has /dev/fuse open.
