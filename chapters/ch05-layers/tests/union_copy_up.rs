@@ -208,6 +208,28 @@ fn capabilities_and_trusted_attributes_come_up_and_an_access_list_too() {
     assert_eq!(copy.metadata().unwrap().mode() & 0o7777, 0o640);
 }
 
+/// Who may not write to a file may not set an attribute of it: not even its owner, unless that is root.
+#[test]
+fn a_plain_user_s_read_only_file_comes_up_with_its_attributes() {
+    let as_plain_user = || {
+        // To a file system, this thread is another user's, without root's capabilities.
+        if nix::unistd::geteuid().is_root() {
+            nix::unistd::setfsgid(1234.into());
+            nix::unistd::setfsuid(1234.into());
+        }
+        let stack = Stack::new(2);
+        stack.put(1, "f", "");
+        let file = File::open(stack.path(1, "f")).unwrap();
+        xattr::set(&file, c"user.note", b"kept", 0).unwrap();
+        file.set_permissions(fs::Permissions::from_mode(0o444)).unwrap();
+        stack.copy_up("f").unwrap();
+        let copy = File::open(stack.path(0, "f")).unwrap();
+        assert_eq!(xattr::get(&copy, c"user.note").unwrap(), b"kept");
+        assert_eq!(copy.metadata().unwrap().mode() & 0o777, 0o444);
+    };
+    std::thread::spawn(as_plain_user).join().unwrap();
+}
+
 /// The work directory is made in the top branch's root, and must not pass on what that one passes on.
 #[test]
 fn a_copy_inherits_nothing_from_the_root_of_the_top_branch() {

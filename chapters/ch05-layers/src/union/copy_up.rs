@@ -28,7 +28,8 @@ impl Union {
     /// # Errors
     ///
     /// As for [`Union::lookup`] and [`Union::claim`]. EPERM: its owner, or a device, is not for this process
-    /// to make. ENOSPC.
+    /// to make. EACCES: a directory whose mode does not let this process write in it, since rename(2) changes
+    /// its `..`. ENOSPC.
     pub fn copy_up(&self, parent: &Directory, name: &OsStr) -> Result<()> {
         let entry = self.lookup(parent, name)?;
         if entry.branch == 0 {
@@ -119,17 +120,18 @@ fn make_alike(original: &OwnedFd, status: &libc::stat, work: &OwnedFd, name: &Os
     }
 }
 
-/// In an order in which none undoes another: a new owner takes set-id bits and file capabilities off, and
-/// each change but that of the times is a change of the times.
+/// In an order in which none undoes or forbids another: a new owner takes set-id bits and file capabilities off;
+/// a plain user can't set an attribute of what its mode says he may not write; and each change but that of the
+/// times is a change of the times.
 fn copy_attributes(original: &OwnedFd, status: &libc::stat, copy: impl AsFd) -> Result<()> {
     let made = fstat(&copy)?;
     if (made.st_uid, made.st_gid) != (status.st_uid, status.st_gid) {
         attributes::set_owner(&copy, Some(status.st_uid), Some(status.st_gid))?;
     }
+    xattr::copy(original, &copy)?;
     if status.st_mode & libc::S_IFMT != libc::S_IFLNK {
         attributes::set_mode(&copy, status.st_mode)?;
     }
-    xattr::copy(original, &copy)?;
     let (accessed, modified) = attributes::times(status);
     attributes::set_times(&copy, accessed, modified)
 }
