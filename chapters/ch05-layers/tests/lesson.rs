@@ -50,6 +50,10 @@ with_each_backend! {
             let places = ["one", "two"].map(|id| fact(&output, &format!("{what} in {id}: ")));
             assert_eq!(places[0], places[1], "{output}");
         }
+        // What both mounts show is the layer's own file.
+        let seen = numbers(fact(&output, "lib/tool in two: the union shows inode "));
+        let own = numbers(fact(&output, "the layer tools (ro) answers for it, with inode "));
+        assert_eq!(seen[0], own[0], "{output}");
     }
 }
 

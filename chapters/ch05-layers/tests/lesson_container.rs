@@ -31,6 +31,18 @@ with_each_backend! {
     }
 }
 
+#[test]
+fn other_users_inside_use_the_union_too() {
+    needs!(Root, Fuse);
+    for backend in ["aufs", "overlay"] {
+        let world = World::root(Some(backend));
+        let output = inside(world.lesson(), "su -s /bin/sh nobody -c 'hello && id -u && echo x > /root/new'");
+        assert_eq!(output.stdout, "hello from a layer\n65534\n", "{output}");
+        assert!(output.stderr.contains("/root/new: Permission denied"), "{output}");
+        world.check();
+    }
+}
+
 with_each_backend! {
     fn what_it_changes_is_told_and_the_root_file_system_is_as_before(world: &World) {
         let root = rootfs_builder::default_root().unwrap();

@@ -103,3 +103,25 @@ fn diff_commit_and_size_tell_what_a_deletion_does() {
     let again = run(&world, &stack, "commit", &[&stack.at("layer")]);
     assert!(again.code == Some(125) && again.stderr.contains("layer"), "{again}");
 }
+
+#[test]
+fn what_stems_from_an_init_branch_is_neither_listed_nor_committed() {
+    needs!(PlainUser);
+    let world = world();
+    let stack = world.stack();
+    for (path, text) in [("init/etc/hosts", ""), ("top/etc/hosts", "mine"), ("top/etc/new", "new")] {
+        let path = stack.root.join(path);
+        let directory = path.parent().unwrap();
+        world.make(directory.parent().unwrap());
+        world.make(directory);
+        fs::write(&path, text).unwrap();
+        world.give(&path);
+    }
+    let branches = ["top=rw", "init=init", "middle=ro", "bottom=ro"]
+        .map(|branch| format!("--branch={}", stack.at(branch)));
+    let diff = world.program().args(["diff", "--quiet"]).args(&branches).run();
+    assert_eq!(diff.stdout, "C /etc\nA /etc/new\n", "{diff}");
+    let committed = world.program().args(["commit", "--quiet"]).args(&branches).arg(stack.at("layer")).run();
+    assert_eq!(committed.code, Some(0), "{committed}");
+    assert!(stack.has("layer/etc/new") && !stack.has("layer/etc/hosts"));
+}

@@ -353,3 +353,27 @@ fn a_kernel_without_the_newer_calls_gets_the_layers_by_mount_2() {
         assert_eq!(view(&place).len(), 100);
     });
 }
+
+#[test]
+fn a_kernel_that_does_not_know_lowerdir_plus_gets_the_layers_by_mount_2() {
+    needs!(Root);
+    const TEST: &str = "a_kernel_that_does_not_know_lowerdir_plus_gets_the_layers_by_mount_2";
+    if std::env::var_os("HULL_TEST_INSIDE").is_none() {
+        let home = tempfile::tempdir().unwrap();
+        let program = Program::new(std::env::current_exe().unwrap()).args(["--exact", TEST]);
+        let program = program.env("HULL_TEST_INSIDE", home.path()).env_remove("HULL_TEST_RECORD");
+        // From 5.2 to 6.7 the call is there, and takes no such setting.
+        let output = program.deny(libc::SYS_fsconfig, Errno::EINVAL).run();
+        assert!(output.code == Some(0) && output.stdout.contains("1 passed"), "{output}");
+        return;
+    }
+    in_mount_namespace(|parent| {
+        let [upper, work, place] = directories(parent, ["upper", "work", "place"]);
+        let lower = ["1", "2"].map(|name| layer(&parent.join(name), &[&format!("{name}=")]));
+        overlay(&lower, Some((&upper, &work))).mount(&place).unwrap();
+        assert_eq!(view(&place), ["1=", "2="]);
+        let error =
+            refusal(overlay(&[lower[0].clone(), lower[0].clone()], Some((&upper, &work))).mount(&place));
+        assert!(error.contains("ELOOP"), "the second way's refusal is told: {error}");
+    });
+}

@@ -139,12 +139,15 @@ pub fn second_container(stage: &Stage, one: &Container, two: &Container) -> Resu
     two.show_changes()?;
     tell_content("in the second container, etc/motd", &two.path("etc/motd"))?;
     for container in [one, two] {
+        let stat = |file: &Path| fs::metadata(file).with_context(|| format!("stat {file:?}"));
+        let seen = stat(&container.path("lib/tool"))?.ino();
+        info!(target: "kernel", "lib/tool in {}: the union shows inode {seen}", container.id);
         let (layer, file) = answering(stage, container, "lib/tool")?;
-        let metadata = fs::metadata(&file).with_context(|| format!("stat {file:?}"))?;
+        let metadata = stat(&file)?;
         info!(
             target: "kernel",
-            "lib/tool in {}: the layer {layer} answers, with inode {} of device {}",
-            container.id, metadata.ino(), metadata.dev()
+            "the layer {layer} answers for it, with inode {} of device {}",
+            metadata.ino(), metadata.dev()
         );
         info!(target: "kernel", "its place on the disk in {}: {}", container.id, blocks::of(&file)?);
     }

@@ -161,7 +161,7 @@ pub fn set_access_list(path: &Path, name: &str, entries: &[(u16, u16, u32)]) {
     set_xattr(path, &format!("system.posix_acl_{name}"), &value).unwrap();
 }
 
-fn set_xattr(path: &Path, name: &str, value: &[u8]) -> Result<(), Errno> {
+pub fn set_xattr(path: &Path, name: &str, value: &[u8]) -> Result<(), Errno> {
     let (path, name) = (CString::new(path.as_os_str().as_bytes()).unwrap(), CString::new(name).unwrap());
     // SAFETY: C strings, and a value with its length.
     let result =
@@ -179,7 +179,7 @@ fn xattr(path: &Path, name: &str) -> Result<Vec<u8>, Errno> {
     Ok(value)
 }
 
-fn xattr_names(path: &Path) -> String {
+pub fn xattr_names(path: &Path) -> String {
     let path = CString::new(path.as_os_str().as_bytes()).unwrap();
     let mut value = vec![0_u8; 65536];
     // SAFETY: a C string, and a buffer with its length.

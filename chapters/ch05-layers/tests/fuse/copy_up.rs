@@ -8,9 +8,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testing::needs;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use testing::{Program, needs};
 
-use crate::mounted::{Mounted, in_both_ways, read, write};
+use crate::mounted::{Mounted, errno, in_both_ways, read, write};
 
 fn branches(directory: &Path) {
     write(directory.join("lower/d/f"), "old content");
@@ -230,4 +231,42 @@ fn has_passthrough() -> bool {
         release.split(|letter: char| !letter.is_ascii_digit()).filter_map(|number| number.parse().ok());
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     version >= (6, 9)
+}
+
+#[test]
+fn a_copy_up_without_room_fails_and_leaves_the_file_as_it_was() {
+    needs!(Root, Fuse);
+    in_both_ways(
+        |directory| {
+            fs::write(directory.join("lower/big"), vec![7; 4 << 20]).unwrap();
+            let flags = MsFlags::empty();
+            mount(Some("tmpfs"), &directory.join("top"), Some("tmpfs"), flags, Some("size=1m")).unwrap();
+        },
+        |union| {
+            let mode = fs::Permissions::from_mode(0o600);
+            assert_eq!(errno(fs::set_permissions(union.path("big"), mode)), libc::ENOSPC);
+            let opened = OpenOptions::new().append(true).open(union.path("big"));
+            assert_eq!(errno(opened), libc::ENOSPC);
+            assert!(fs::read(union.path("big")).unwrap() == vec![7; 4 << 20]);
+            assert_eq!(fs::metadata(union.path("big")).unwrap().permissions().mode() & 0o777, 0o644);
+            assert_eq!(fs::read_dir(union.top(".wh..wh.work")).map_or(0, Iterator::count), 0);
+            umount2(&union.top(""), MntFlags::MNT_DETACH).unwrap();
+        },
+    );
+}
+
+/// A lock belongs to the kernel's inode, and the second node of a file has another one. Beside what the reader
+/// reads, this is what passthrough costs.
+#[test]
+fn a_lock_of_who_reads_keeps_a_writer_out_though_he_copies_up_but_not_in_passthrough() {
+    needs!(Root, Fuse, Tool("flock"));
+    for (options, status) in [(&["--no-passthrough"][..], 1), (&[], 0)] {
+        let union = Mounted::new(options, branches);
+        let file = File::open(union.path("d/f")).unwrap();
+        // SAFETY: the call takes numbers, and the descriptor is open.
+        assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
+        let script = r#"exec 3>>"$0" && flock -n 3"#;
+        let output = Program::new("sh").args(["-c", script]).arg(union.path("d/f")).run();
+        assert_eq!(output.code, Some(status), "{options:?}: {output}");
+    }
 }

@@ -179,7 +179,7 @@ fn a_file_without_a_name_is_refused_cleanly() {
 }
 
 #[test]
-fn direct_and_synchronous_writes_reach_the_branch() {
+fn synchronous_and_direct_writes_reach_the_branch() {
     needs!(Root, Fuse);
     in_both_ways(
         |_| (),
@@ -193,6 +193,17 @@ fn direct_and_synchronous_writes_reach_the_branch() {
             file.write_all(b"two").unwrap();
             file.sync_data().unwrap();
             assert_eq!(read(union.top("f")), "otwo");
+            // O_DIRECT: from memory to the disk, both in whole blocks.
+            let layout = std::alloc::Layout::from_size_align(4096, 4096).unwrap();
+            // SAFETY: the layout has a size.
+            let block = unsafe { std::alloc::alloc_zeroed(layout) };
+            // SAFETY: it has been checked, is that large, and is used by nobody else.
+            let bytes = unsafe { std::slice::from_raw_parts(block, 4096) };
+            assert!(!block.is_null());
+            let direct = OFlag::O_WRONLY | OFlag::O_DIRECT;
+            let file = File::from(open(&union.path("f"), direct, Mode::empty()).unwrap());
+            file.write_all_at(bytes, 4096).unwrap();
+            assert_eq!(fs::metadata(union.top("f")).unwrap().len(), 8192);
         },
     );
 }

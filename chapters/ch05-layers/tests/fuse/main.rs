@@ -10,6 +10,7 @@ mod caches;
 mod copy_up;
 mod directories;
 mod files;
+mod hostile;
 mod names;
 mod numbers;
 mod plain_user;

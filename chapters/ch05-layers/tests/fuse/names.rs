@@ -5,13 +5,14 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
+use std::thread;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::stat::{Mode, SFlag, mknod};
-use testing::needs;
+use testing::{Program, needs};
 
-use crate::mounted::{Mounted, errno, in_both_ways, names, read, write};
+use crate::mounted::{Mounted, drop_caches, errno, in_both_ways, names, read, write};
 
 fn branches(directory: &Path) {
     write(directory.join("lower/f"), "f");
@@ -218,4 +219,45 @@ fn without_a_writable_branch_nothing_can_be_changed() {
         .run();
     assert_eq!(output.stdout, "ff\n");
     assert_eq!(output.stderr.matches("Read-only file system").count(), 4, "{output}");
+}
+
+#[test]
+fn many_threads_change_names_at_once_and_the_kernel_knows_what_is_true() {
+    needs!(Root, Fuse);
+    for options in [&["--threads", "8"][..], &["--threads", "8", "--no-passthrough"]] {
+        let union = Mounted::new(options, |directory: &Path| {
+            (0..20).for_each(|number| write(directory.join(format!("lower/d{number}/f")), "lower"));
+        });
+        thread::scope(|scope| {
+            for thread in 0..6_usize {
+                let union = &union;
+                scope.spawn(move || {
+                    for round in 0..300 {
+                        let place = |step: usize, name: &str| {
+                            union.path(&format!("d{}/{name}", (thread * 7 + round * step) % 20))
+                        };
+                        // What one finds, another has taken: any of these may fail.
+                        let _ = match round % 6 {
+                            0 => fs::rename(place(3, "f"), place(11, "g")),
+                            1 => fs::rename(place(5, "g"), place(3, "f")),
+                            2 => fs::remove_dir_all(place(7, "")),
+                            3 => fs::create_dir(place(7, "")),
+                            4 => fs::hard_link(place(9, "f"), place(13, "h")),
+                            _ => fs::write(place(3, "f"), format!("{thread}")),
+                        };
+                    }
+                });
+            }
+        });
+        let look = || {
+            let output = Program::new("find").arg(union.root()).args(["-printf", "%P %y %s %n %i\n"]).run();
+            assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output}");
+            let mut lines: Vec<String> = output.stdout.lines().map(String::from).collect();
+            lines.sort();
+            lines
+        };
+        let kept = look();
+        drop_caches();
+        assert_eq!(kept, look(), "what was kept, and what is true");
+    }
 }

@@ -1,13 +1,14 @@
 //! Set-id bits: what a cache or a right of the server's must not do to them.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use testing::{Program, needs};
 
-use crate::attributes::set_access_list;
-use crate::mounted::{Mounted, in_both_ways};
+use crate::attributes::{set_access_list, set_xattr, xattr_names};
+use crate::mounted::{Mounted, in_both_ways, write};
 
 fn set_mode(path: impl AsRef<Path>, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -52,4 +53,26 @@ fn roots_access_list_leaves_the_set_group_id_bit_on_a_directory() {
         set_access_list(&path, "access", &entries);
         assert_eq!(fs::metadata(path).unwrap().mode() & 0o7777, 0o2775);
     });
+}
+
+#[test]
+fn a_write_takes_file_capabilities_off() {
+    needs!(Root, Fuse);
+    in_both_ways(
+        |directory| {
+            write(directory.join("lower/f"), "program");
+            // Version 2, effective, CAP_NET_RAW permitted.
+            let value: Vec<u8> =
+                [0x0200_0001_u32, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+            set_xattr(&directory.join("lower/f"), "security.capability", &value).unwrap();
+        },
+        |union| {
+            let names = || xattr_names(&union.path("f"));
+            assert_eq!(names().trim(), "security.capability");
+            fs::set_permissions(union.path("f"), fs::Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(names().trim(), "security.capability", "the copy has it");
+            OpenOptions::new().append(true).open(union.path("f")).unwrap().write_all(b"!").unwrap();
+            assert_eq!(names(), "");
+        },
+    );
 }

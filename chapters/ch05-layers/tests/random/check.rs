@@ -98,6 +98,9 @@ impl<'a> Play<'a> {
         if self.passthrough && differences::takes_set_id_bits_off(step, &self.plain) {
             return Ok(());
         }
+        if differences::is_deleted(step, &self.plain) {
+            return Ok(());
+        }
         let world = World { plain: self.plain.root(), top: &self.room.top, lower: &self.lower };
         let refused = differences::refused(&step.operation, &world);
         if let Operation::Open { slot, path, flags, .. } = &step.operation {

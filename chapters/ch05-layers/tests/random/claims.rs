@@ -206,3 +206,22 @@ fn a_file_without_a_name_is_refused_by_fuse() {
         assert_eq!(made, [Ok(()), Err(libc::EOPNOTSUPP), Ok(())]);
     });
 }
+
+#[test]
+fn a_deleted_file_of_the_image_that_is_open_can_be_read_and_not_changed() {
+    testing::needs!(Root, Fuse);
+    for passthrough in [true, false] {
+        let text = "layer\nfile a 0644 0 x*10\nplay\nopen 0 a O_RDONLY 0644\nunlink a\n";
+        play(passthrough, text, |play| {
+            let content = Answer::Content(b"x".repeat(10));
+            play.answer("pread 0", [content.clone(), content.clone(), content]);
+            let links = play.players().map(|player| player.open_metadata(0).expect("open").nlink());
+            assert_eq!(links, [0, 0, 1]);
+            play.answer("fchmod 0 0600", [DONE, error(Errno::ENOENT), error(Errno::EEXIST)]);
+        });
+    }
+    // A directory too.
+    play(true, "layer\ndir a 0755 0\nplay\nopen 0 a O_RDONLY 0644\nrmdir a\n", |play| {
+        play.answer("fchmod 0 0700", [DONE, error(Errno::ENOENT), error(Errno::ENOTDIR)]);
+    });
+}

@@ -40,6 +40,16 @@ pub fn takes_set_id_bits_off(step: &Step, plain: &Player) -> bool {
     !step.as_user && (0..3).any(is_open)
 }
 
+/// Whether a slot's file is deleted, and the step asks for its status or changes that. What is the image's has no place
+/// any more that it could be copied up to: the unions refuse, each with an errno of its own, and overlayfs shows the
+/// links that the layer has. Such a step is not played.
+pub fn is_deleted(step: &Step, plain: &Player) -> bool {
+    let (Operation::ModeOpen { slot, .. } | Operation::StatOpen { slot }) = step.operation else {
+        return false;
+    };
+    plain.open_metadata(slot).is_some_and(|open| open.nlink() == 0)
+}
+
 /// What is known of the case when an operation is about to be played.
 pub struct World<'a> {
     /// The root of the plain directory.

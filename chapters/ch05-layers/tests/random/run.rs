@@ -1,6 +1,7 @@
 //! Makes random cases up, plays them one after the other, and shrinks the one that fails.
 
 use std::cell::Cell;
+use std::io::Write;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,10 @@ pub fn play(sequences: u64, attempt: impl Fn(&Case) -> Result<usize, String>) {
         played += 1;
     }
     let (steps, done) = (steps.get(), done.get());
-    println!("seed {seed}: {played} sequences, {steps} steps, {done} done, {:.1?}", start.elapsed());
+    // Not println!, which the test runner keeps to itself where a test passes.
+    let line =
+        format!("seed {seed}: {played} sequences, {steps} steps, {done} done, {:.1?}\n", start.elapsed());
+    std::io::stderr().write_all(line.as_bytes()).expect("print");
     // Else the cases are such that they prove nothing.
     assert!(done * 20 > steps, "of {steps} steps, only {done} were done: all others were refused");
 }
