@@ -30,6 +30,7 @@ mod process_tree;
 mod program;
 mod running;
 mod sandbox;
+mod single;
 mod state_directory;
 mod surroundings;
 mod terminal;
@@ -40,7 +41,8 @@ pub use network::Network;
 pub use plain_user::{PlainUser, plain_user_directory};
 pub use program::Program;
 pub use running::{Output, Running};
-pub use sandbox::Sandbox;
+pub use sandbox::{Sandbox, forward_nothing};
+pub use single::run_tests;
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

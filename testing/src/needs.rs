@@ -3,6 +3,7 @@
 //! Each need is tried, not guessed from a version or a sysctl: user namespaces alone can be switched off by
 //! five different mechanisms. What has been tried is remembered for the life of the test binary.
 
+use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -34,6 +35,8 @@ pub enum Need {
     UserNamespaces,
     /// A program in `PATH`.
     Tool(&'static str),
+    /// A shared library that the dynamic loader finds by this name: `libseccomp.so.2`.
+    Library(&'static str),
     /// The setuid helpers `newuidmap` and `newgidmap`, and ranges for the plain user in `/etc/subuid` and
     /// `/etc/subgid`.
     Newuidmap,
@@ -48,6 +51,8 @@ pub enum Need {
     /// The plain user's own systemd starts programs in a cgroup that the user may divide. They are run
     /// [with_user_manager](crate::Program::with_user_manager).
     DelegatedCgroup,
+    /// This is the virtual machine of `scripts/vm`, of which nothing is lost: its clock may be set, its modules loaded.
+    TestMachine,
     /// Who runs the tests may open `/dev/fuse`, the kernel has the file system `fuse`, and a plain user has
     /// `fusermount3`.
     Fuse,
@@ -69,12 +74,14 @@ impl Need {
             Need::PlainUser => PLAIN_USER.get_or_init(plain_user).clone(),
             Need::UserNamespaces => USER_NAMESPACES.get_or_init(user_namespaces).clone(),
             Need::Tool(name) => tool(name),
+            Need::Library(name) => library(name),
             Need::Newuidmap => newuidmap(),
             Need::CgroupV2 => cgroup_v2(),
             Need::CgroupV1 => cgroup_v1(),
             Need::CgroupController(name) => cgroup_controller(name),
             Need::Systemd => systemd(),
             Need::DelegatedCgroup => DELEGATED_CGROUP.get_or_init(delegated_cgroup).clone(),
+            Need::TestMachine => test_machine(),
             Need::Fuse => FUSE.get_or_init(fuse).clone(),
             Need::FuseAsPlainUser => FUSE_AS_PLAIN_USER.get_or_init(fuse_as_plain_user).clone(),
         }
@@ -127,6 +134,13 @@ fn tool(name: &str) -> Result<(), String> {
     }
 }
 
+fn library(name: &str) -> Result<(), String> {
+    let file = CString::new(name).expect("a name without NUL");
+    // SAFETY: the name is a string that lives through the call; what the library does when it is loaded, its user wants.
+    let handle = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_LAZY) };
+    if handle.is_null() { Err(format!("no {name}")) } else { Ok(()) }
+}
+
 fn newuidmap() -> Result<(), String> {
     tool("newuidmap")?;
     tool("newgidmap")?;
@@ -172,6 +186,16 @@ fn systemd() -> Result<(), String> {
     }
     let bus = "/run/dbus/system_bus_socket";
     UnixStream::connect(bus).map(drop).map_err(|error| format!("connect to {bus}: {error}"))
+}
+
+fn test_machine() -> Result<(), String> {
+    // scripts/vm.d/provision makes this unit, by which the machine tells its host that it is up.
+    let unit = "/etc/systemd/system/hull-ready.service";
+    match fs::read_to_string(unit) {
+        Ok(text) if text.contains("hull-vm: ready") => Ok(()),
+        Ok(_) => Err(format!("{unit} is another one's")),
+        Err(error) => Err(format!("not the machine of scripts/vm: {unit}: {error}")),
+    }
 }
 
 fn delegated_cgroup() -> Result<(), String> {

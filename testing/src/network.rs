@@ -9,7 +9,7 @@ use std::thread;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::Program;
-use crate::sandbox::set_loopback_up;
+use crate::sandbox::{forward_nothing, set_loopback_up};
 
 /// A network namespace. It lives as long as a copy of this, without any process in it.
 #[derive(Clone, Debug)]
@@ -24,12 +24,14 @@ impl Network {
         Network::open(&format!("/proc/{pid}/ns/net"))
     }
 
-    /// A new one, its `lo` up.
+    /// A new one, its `lo` up, that forwards nothing.
+    #[expect(clippy::new_without_default, reason = "a default that makes a namespace would surprise")]
     #[track_caller]
-    pub(crate) fn new() -> Network {
+    pub fn new() -> Network {
         let made = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
             set_loopback_up().expect("set lo up");
+            forward_nothing().expect("forward nothing");
             Network::open("/proc/thread-self/ns/net")
         });
         made.join().unwrap_or_else(|panic| resume_unwind(panic))

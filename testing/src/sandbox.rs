@@ -16,9 +16,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::stat::Mode;
+use nix::unistd::write;
 
 use crate::cgroups::Cgroups;
 use crate::leaks::State;
@@ -196,9 +199,22 @@ fn become_holder() -> io::Result<()> {
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)?;
     mount(Some("tmpfs"), state_directory::PATH, Some("tmpfs"), flags, Some("mode=0755"))?;
     set_loopback_up()?;
+    forward_nothing()?;
     // Orphans come to PID 1. With SIGCHLD ignored, which exec keeps, the kernel reaps them.
     // SAFETY: no handler of ours is installed, so no code can run at a bad moment.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
+/// Makes the calling thread's new network namespace a host that is no router. It has taken over this machine's setting,
+/// and a machine with Docker is one.
+///
+/// # Errors
+///
+/// The errno of open(2) or write(2).
+pub fn forward_nothing() -> io::Result<()> {
+    let file = open("/proc/sys/net/ipv4/ip_forward", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    write(&file, b"0")?;
     Ok(())
 }
 

@@ -119,6 +119,8 @@ chmod 755 usr/local/bin/cargo
 
 hostname laptop
 ip link set lo up
+# A new network namespace takes this over from the machine, and one with Docker forwards.
+echo 0 >/proc/sys/net/ipv4/ip_forward
 pivot_root . .
 umount -l .
 cd /

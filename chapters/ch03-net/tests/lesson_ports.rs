@@ -106,11 +106,7 @@ fn the_host_is_no_router_between_its_other_networks_for_a_container_s_sake() {
     let mut sandbox = Sandbox::new();
     let neighbour = sandbox.neighbour();
     // A second network of the host's, with a server that would answer.
-    let made = std::thread::spawn(|| {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        Network::of(nix::unistd::gettid().as_raw())
-    });
-    let second = made.join().unwrap();
+    let second = Network::new();
     let plug = |link: &str, network: u8| {
         let line = format!("ip link add {link} type veth peer name {link} netns");
         second.run(|| sandbox.network().shell(&format!("{line} {}", nix::unistd::gettid())));

@@ -28,6 +28,7 @@ fn on_a_host(action: impl FnOnce() + Send + 'static) {
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
         loopback::up().unwrap();
+        testing::forward_nothing().unwrap();
         let before = forwarding();
         action();
         assert_eq!(links(), ["lo"]);
