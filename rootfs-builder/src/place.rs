@@ -77,11 +77,22 @@ fn source_at(directory: &Path) -> Result<Option<Source>> {
 
 /// The directories that may hold root file systems, the preferred one first.
 fn bases() -> Result<Vec<PathBuf>> {
-    let program = env::current_exe().context("readlink /proc/self/exe")?;
+    let program = own_path().context("readlink /proc/self/exe")?;
     let target = program.ancestors().skip(1).find(|directory| is_made_by_cargo(directory));
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
     let target = target.map(|directory| directory.join("rootfs"));
     Ok(target.into_iter().chain(cache.map(|directory| directory.join("hull/rootfs"))).collect())
+}
+
+/// Where this program lies. One that runs from a copy of itself, which is no file in any directory, still has the
+/// name that it was called by.
+fn own_path() -> std::io::Result<PathBuf> {
+    let path = env::current_exe()?;
+    let called = env::args_os().next().map(PathBuf::from).filter(|name| name.components().count() > 1);
+    Ok(match called {
+        Some(name) if !path.is_file() => name.canonicalize().unwrap_or(path),
+        _ => path,
+    })
 }
 
 /// Other programs tag their caches with the same file, but say so in its comment.

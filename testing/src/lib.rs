@@ -30,6 +30,7 @@ mod process_tree;
 mod program;
 mod running;
 mod sandbox;
+mod shared;
 mod single;
 mod state_directory;
 mod surroundings;

@@ -33,6 +33,8 @@ pub enum Need {
     PlainUser,
     /// A plain user may create a user namespace and has its capabilities there.
     UserNamespaces,
+    /// The kernel has time namespaces (Linux 5.6 with CONFIG_TIME_NS).
+    TimeNamespaces,
     /// A program in `PATH`.
     Tool(&'static str),
     /// A shared library that the dynamic loader finds by this name: `libseccomp.so.2`.
@@ -53,6 +55,8 @@ pub enum Need {
     DelegatedCgroup,
     /// This is the virtual machine of `scripts/vm`, of which nothing is lost: its clock may be set, its modules loaded.
     TestMachine,
+    /// The processor is no emulated one, which takes ten times as long.
+    RealProcessor,
     /// Who runs the tests may open `/dev/fuse`, the kernel has the file system `fuse`, and a plain user has
     /// `fusermount3`.
     Fuse,
@@ -73,6 +77,7 @@ impl Need {
             Need::Root => ROOT.get_or_init(root).clone(),
             Need::PlainUser => PLAIN_USER.get_or_init(plain_user).clone(),
             Need::UserNamespaces => USER_NAMESPACES.get_or_init(user_namespaces).clone(),
+            Need::TimeNamespaces => time_namespaces(),
             Need::Tool(name) => tool(name),
             Need::Library(name) => library(name),
             Need::Newuidmap => newuidmap(),
@@ -82,6 +87,7 @@ impl Need {
             Need::Systemd => systemd(),
             Need::DelegatedCgroup => DELEGATED_CGROUP.get_or_init(delegated_cgroup).clone(),
             Need::TestMachine => test_machine(),
+            Need::RealProcessor => real_processor(),
             Need::Fuse => FUSE.get_or_init(fuse).clone(),
             Need::FuseAsPlainUser => FUSE_AS_PLAIN_USER.get_or_init(fuse_as_plain_user).clone(),
         }
@@ -120,6 +126,13 @@ fn user_namespaces() -> Result<(), String> {
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
     })
     .map_err(|errno| format!("mount in a user namespace of uid {}: {errno}", user.uid))
+}
+
+fn time_namespaces() -> Result<(), String> {
+    match Path::new("/proc/self/ns/time").exists() {
+        true => Ok(()),
+        false => Err("there is no /proc/self/ns/time".to_string()),
+    }
 }
 
 fn tool(name: &str) -> Result<(), String> {
@@ -195,6 +208,14 @@ fn test_machine() -> Result<(), String> {
         Ok(text) if text.contains("hull-vm: ready") => Ok(()),
         Ok(_) => Err(format!("{unit} is another one's")),
         Err(error) => Err(format!("not the machine of scripts/vm: {unit}: {error}")),
+    }
+}
+
+fn real_processor() -> Result<(), String> {
+    let text = fs::read_to_string("/proc/cpuinfo").map_err(|error| format!("/proc/cpuinfo: {error}"))?;
+    match text.lines().find(|line| line.contains("QEMU TCG")) {
+        Some(line) => Err(format!("/proc/cpuinfo has {line:?}")),
+        None => Ok(()),
     }
 }
 

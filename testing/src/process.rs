@@ -11,23 +11,34 @@ pub fn status(pid: i32, name: &str) -> Option<String> {
 
 /// The children of a process, in the order of their pids.
 pub fn children(parent: i32) -> Vec<i32> {
-    let entries = fs::read_dir("/proc").expect("read /proc");
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let mut children: Vec<i32> =
-        pids.filter(|pid| status(*pid, "PPid") == Some(parent.to_string())).collect();
-    children.sort_unstable();
-    children
+    children_in(&processes(), parent)
 }
 
 /// All descendants of a process, parents before their children.
 pub fn descendants(pid: i32) -> Vec<i32> {
-    let mut found = children(pid);
+    // One look at all of /proc, which costs a slow machine some time.
+    let processes = processes();
+    let mut found = children_in(&processes, pid);
     let mut next = 0;
     while next < found.len() {
-        found.extend(children(found[next]));
+        found.extend(children_in(&processes, found[next]));
         next += 1;
     }
     found
+}
+
+/// Each process, and its parent.
+fn processes() -> Vec<(i32, i32)> {
+    let entries = fs::read_dir("/proc").expect("read /proc");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, status(pid, "PPid")?.parse().ok()?))).collect()
+}
+
+fn children_in(processes: &[(i32, i32)], parent: i32) -> Vec<i32> {
+    let mut children: Vec<i32> =
+        processes.iter().filter(|process| process.1 == parent).map(|process| process.0).collect();
+    children.sort_unstable();
+    children
 }
 
 /// Whether the process runs a program called `name`, of which the kernel keeps 15 bytes.

@@ -22,7 +22,7 @@ use crate::plain_user::{PlainUser, plain_user_directory};
 use crate::running::{Output, Running};
 use crate::sandbox::{Interior, Sandbox};
 use crate::surroundings::Surroundings;
-use crate::{poll_until, terminal};
+use crate::{poll_until, shared, terminal};
 
 /// A program and how to run it, in the way of [`std::process::Command`].
 ///
@@ -113,8 +113,8 @@ impl Program {
     }
 
     /// Runs the program as [`PlainUser::get`] without supplementary groups. `HOME` is a fresh directory of
-    /// that user, removed at the end. A program given by its path is copied there: root's build directory may
-    /// be out of reach.
+    /// that user, removed at the end; the cache directory is one for all programs of the test binary. A
+    /// program given by its path is copied to the home: root's build directory may be out of reach.
     pub fn as_plain_user(mut self) -> Program {
         self.plain_user = true;
         self
@@ -196,12 +196,12 @@ impl Program {
         let home = plain_user_directory();
         if self.path.as_os_str().as_bytes().contains(&b'/') {
             let copy = home.path().join(self.path.file_name().expect("a program has a file name"));
-            fs::copy(&self.path, &copy)
+            shared::copy(&self.path, &copy)
                 .unwrap_or_else(|error| panic!("copy {} to {copy:?}: {error}", self.describe()));
             self.path = copy;
         }
         self.environment.insert("HOME".into(), home.path().into());
-        self.environment.insert("XDG_CACHE_HOME".into(), home.path().join(".cache").into());
+        self.environment.insert("XDG_CACHE_HOME".into(), shared::cache().into());
         self.directory.get_or_insert_with(|| home.path().to_owned());
         home
     }

@@ -44,8 +44,8 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\bfd=\d+,", "fd=F,"),
         // Addresses in memory; flags, which have at most eight digits, are kept.
         (r"\b0x[0-9a-f]{9,}\b", "0xA"),
-        // A kernel's release: `6.12.41-amd64`.
-        (r"\b\d+\.\d+\.\d+(-[\w.+]+)+", "R"),
+        // A kernel's release: `6.12.41-amd64`, `6.12.117+deb13-amd64`.
+        (r"\b\d+\.\d+\.\d+(\+\w+)?(-[\w.+]+)+", "R"),
         // What busybox says of its own release and of who has built it, when its shell starts.
         (r"\bBusyBox v\d[\w.]* \([^)]*\)", "BusyBox V"),
         // Columns are as wide as their widest number.
@@ -183,6 +183,7 @@ mod tests {
             ("store/diff/.partial-layer-Ab12Cd/content", "store/diff/.partial-layer-ZZ99zz/content"),
             ("fsconfig(source=aufs,fd=10,rootmode=40755)", "fsconfig(source=aufs,fd=11,rootmode=40755)"),
             ("Linux 6.12.41-amd64", "Linux 7.0.1-3-generic"),
+            ("Linux 6.12.41-amd64", "Linux 6.12.117+deb13-amd64"),
             ("/tmp rw - tmpfs tmpfs rw", "/tmp rw - tmpfs tmpfs rw,inode64"),
             ("/home rw - tmpfs tmpfs rw,mode=755", "/home rw - tmpfs tmpfs rw,mode=755,inode64"),
             (

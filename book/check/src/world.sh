@@ -81,9 +81,14 @@ printf 'laptop\n' > etc/hostname
 printf '%s\n' "PS1=\$'\\036\$?\\036'" "PS2=''" 'unset HISTFILE' 'set +H' > run/session.bashrc
 
 hull=home/learner/hull
-mkdir -p "$hull/target/debug"
+mkdir -p "$hull/target/debug/examples"
 tar -C "$repository" --exclude=./target --exclude=./.git -c . | tar -C "$hull" -x --no-same-owner
 find "$programs" -maxdepth 1 -type f -perm -u+x ! -name book-check -exec cp -t "$hull/target/debug" {} +
+# Cargo keeps each under a second name too, which ends in a hash.
+if [ -d "$programs/examples" ]; then
+    find "$programs/examples" -maxdepth 1 -type f -perm -u+x ! -name '*-????????????????' \
+        -exec cp -t "$hull/target/debug/examples" {} +
+fi
 printf '%s\n' 'Signature: 8a477f597d28d172789f06886806bc55' \
     '# This file is a cache directory tag created by cargo.' > "$hull/target/CACHEDIR.TAG"
 printf '%s\n' "PS1='\\u@\\h:\\w\\\$ '" > home/learner/.bashrc
@@ -119,8 +124,6 @@ chmod 755 usr/local/bin/cargo
 
 hostname laptop
 ip link set lo up
-# A new network namespace takes this over from the machine, and one with Docker forwards.
-echo 0 >/proc/sys/net/ipv4/ip_forward
 pivot_root . .
 umount -l .
 cd /

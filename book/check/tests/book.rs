@@ -23,7 +23,15 @@ fn every_include_link_line_and_public_item_of_the_book_is_right() {
 
 #[test]
 fn every_console_session_of_the_book_prints_what_its_page_shows() {
-    testing::needs!(Root, UserNamespaces, Tool("newuidmap"), Tool("busybox"), Tool("python3"), Tool("nft"));
+    testing::needs!(
+        RealProcessor,
+        Root,
+        UserNamespaces,
+        Tool("newuidmap"),
+        Tool("busybox"),
+        Tool("python3"),
+        Tool("nft")
+    );
     let left_out = session::left_out(&book());
     if left_out > 0 {
         println!("{left_out} sessions are left to the test of those that need cgroup version 2");

@@ -3,13 +3,31 @@
 //! A pid can be given to another process once the child is gone and reaped; a *pidfd*, a descriptor for the child, never
 //! means anyone else. Manual pages: pidfd_open(2), pidfd_send_signal(2), waitid(2).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::Pid;
 
 use crate::wait::{Whom, wait};
+
+// ANCHOR: pidfd_open
+/// A pidfd for the process that has this pid now; it is close-on-exec.
+///
+/// # Errors
+///
+/// pidfd_open(2)'s errno: ESRCH where there is no such process, EINVAL where it is a thread of one.
+pub fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes two numbers.
+    let pidfd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) })
+}
+// ANCHOR_END: pidfd_open
+
+/// In milliseconds, for poll(2).
+pub(crate) const SECOND: u16 = 1000;
 
 // ANCHOR: child
 /// A child that runs its command. Dropped before it was waited for, it is killed and reaped.
@@ -48,6 +66,17 @@ impl Child {
     pub fn detach(mut self) -> Result<OwnedFd> {
         self.reaped = true;
         self.pidfd.try_clone().context("duplicate the pidfd")
+    }
+
+    /// Kills the child, and does not wait for long. One that version 1 of cgroups has frozen ends only when it is
+    /// thawed: then it is left to whoever adopts it.
+    pub(crate) fn abandon(&mut self) -> Result<()> {
+        self.signal(libc::SIGKILL)?;
+        let mut end = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        let has_ended = poll(&mut end, SECOND).context("poll for the end of a child that was killed")? == 1;
+        // Where it has, the destructor waits for it.
+        self.reaped = !has_ended;
+        Ok(())
     }
 
     /// Waits for the child's end; returns the status that a shell would show: its own, or 128 plus its

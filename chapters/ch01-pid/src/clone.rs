@@ -45,30 +45,71 @@ pub enum Cloned {
 /// so a lock that one of them held would stay locked for ever.
 pub unsafe fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Cloned, Errno> {
     let mut pidfd: libc::c_int = -1;
-    // SAFETY: the structure is integers only; zero means "not used" for each of them.
-    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.flags = (namespaces.bits() as u32 as u64) | libc::CLONE_PIDFD as u64;
+    let mut arguments = arguments(namespaces);
+    arguments.flags |= libc::CLONE_PIDFD as u64;
     arguments.pidfd = &raw mut pidfd as u64;
     arguments.exit_signal = Signal::SIGCHLD as u64;
     if let Some(directory) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = directory.as_raw_fd() as u64;
     }
-
     // SAFETY: no CLONE_VM, as the caller promises, so the child goes on here with its own copy of the memory,
     // as after fork(2). The caller promises that no other thread exists. The kernel only writes to `pidfd`,
     // which outlives the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
-    match Errno::result(pid)? {
+    match unsafe { call(&arguments) }? {
         0 => Ok(Cloned::Child),
         pid => {
             // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Cloned::Parent(Pid::from_raw(pid as i32), pidfd))
+            Ok(Cloned::Parent(Pid::from_raw(pid), pidfd))
         }
     }
 }
+
+fn arguments(namespaces: CloneFlags) -> libc::clone_args {
+    // SAFETY: the structure is integers only; zero means "not used" for each of them.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = namespaces.bits() as u32 as u64;
+    arguments
+}
+
+/// Makes the call: 0 in the child.
+///
+/// # Safety
+///
+/// As for [`clone3`]; and what the arguments point to outlives the call.
+unsafe fn call(arguments: &libc::clone_args) -> Result<libc::pid_t, Errno> {
+    // SAFETY: the kernel reads the structure, and what the flags mean was promised by the caller.
+    let pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const *arguments, size_of::<libc::clone_args>()) };
+    Ok(Errno::result(pid)? as libc::pid_t)
+}
 // ANCHOR_END: clone3
+
+// ANCHOR: sibling
+/// Makes a brother of the caller instead of a child (CLONE_PARENT): the caller's parent is its parent, and
+/// waits for it. False in the one that was made.
+///
+/// Its pid, as the caller sees it, is in `pid` before it runs, however soon the caller is killed
+/// (CLONE_PARENT_SETTID).
+///
+/// # Errors
+///
+/// As for [`clone3`]. EINVAL too where the caller is the PID 1 of a namespace.
+///
+/// # Safety
+///
+/// As for [`clone3`]; `pid` is valid for writing.
+pub(crate) unsafe fn clone_sibling(namespaces: CloneFlags, pid: *mut libc::pid_t) -> Result<bool, Errno> {
+    let mut arguments = arguments(namespaces);
+    arguments.flags |= (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID) as u64;
+    arguments.parent_tid = pid as u64;
+    // `exit_signal` stays 0, since the kernel takes no other here: the brother gets the caller's own, which is
+    // SIGCHLD, so that waitid(2) finds it without `__WCLONE`.
+    // SAFETY: as the caller promises.
+    Ok(unsafe { call(&arguments) }? != 0)
+}
+// ANCHOR_END: sibling
 
 // ANCHOR: single_threaded
 /// Whether this process has a single thread.

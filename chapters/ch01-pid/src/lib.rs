@@ -11,6 +11,8 @@
 //! - [`clone`]: the system call that makes a process, with new namespaces.
 //! - [`spawn`]: the one way in which all of hull makes a process. The child waits at a gate until the host's
 //!   half of the work is done.
+//! - [`through`]: the same for a child that is born into what another process has: a process in the middle
+//!   joins that, and makes the child.
 //! - [`child`]: the child as its parent holds it: by a pidfd.
 //! - [`report`]: how an error in the child reaches the parent.
 //! - [`descriptors`]: which file descriptors the child must not inherit.
@@ -27,12 +29,13 @@ pub mod descriptors;
 pub mod init;
 pub mod interrupted;
 pub mod lock;
-mod passing;
+pub mod passing;
 mod relay;
 pub mod report;
 pub mod signals;
 pub mod spawn;
 pub mod terminal;
+pub mod through;
 mod wait;
 
 pub use attend::{attend, is_interactive};
@@ -43,3 +46,4 @@ pub use lock::flock;
 pub use report::{ChildError, Report, exit_code};
 pub use signals::Signals;
 pub use spawn::{Held, Spawn};
+pub use through::Passage;

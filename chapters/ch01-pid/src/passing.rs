@@ -58,7 +58,11 @@ fn with_message(
 
 // ANCHOR: pass
 /// Sends `descriptor`, with `text`, which must not be empty: a control message does not travel alone.
-pub(crate) fn send(socket: BorrowedFd, descriptor: BorrowedFd, text: &[u8]) -> Result<()> {
+///
+/// # Errors
+///
+/// sendmsg(2)'s errno.
+pub fn send(socket: BorrowedFd, descriptor: BorrowedFd, text: &[u8]) -> Result<()> {
     let (mut text, mut rights) = (text.to_vec(), Rights::new(descriptor.as_raw_fd()));
     // SAFETY: sendmsg reads what the message points to, which lives through the call.
     let transfer = |message: &mut libc::msghdr| unsafe {
@@ -69,7 +73,11 @@ pub(crate) fn send(socket: BorrowedFd, descriptor: BorrowedFd, text: &[u8]) -> R
 }
 
 /// Receives a descriptor. It is close-on-exec.
-pub(crate) fn receive(socket: BorrowedFd) -> Result<OwnedFd> {
+///
+/// # Errors
+///
+/// recvmsg(2)'s errno; a message without a descriptor, or the end of the stream.
+pub fn receive(socket: BorrowedFd) -> Result<OwnedFd> {
     let (mut text, mut rights) = ([0; 4096], Rights::new(-1));
     // A message without a descriptor leaves the structure as it is.
     rights.header.cmsg_len = 0;

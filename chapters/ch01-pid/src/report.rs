@@ -107,7 +107,7 @@ impl Report {
 
     // ANCHOR: is_awaited
     /// Whether the parent still holds the other end: poll(2) says POLLERR for a pipe that nobody can read.
-    pub(crate) fn is_awaited(&self) -> Result<bool> {
+    pub fn is_awaited(&self) -> Result<bool> {
         let Some(pipe) = &self.0 else { return Ok(false) };
         let mut pipe = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
         poll(&mut pipe, PollTimeout::ZERO).context("poll of the report")?;

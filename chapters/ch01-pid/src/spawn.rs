@@ -21,7 +21,7 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -44,10 +44,10 @@ use crate::signals::{Signals, hear_of_children};
 /// What the child is to be; [`Spawn::start`] makes it.
 #[derive(Debug)]
 pub struct Spawn<'a> {
-    namespaces: CloneFlags,
-    cgroup: Option<BorrowedFd<'a>>,
-    keep: Vec<RawFd>,
-    dies_with_parent: bool,
+    pub(crate) namespaces: CloneFlags,
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    pub(crate) keep: Vec<RawFd>,
+    pub(crate) dies_with_parent: bool,
 }
 // ANCHOR_END: spawn
 
@@ -100,6 +100,31 @@ impl<'a> Spawn<'a> {
     where
         F: FnOnce(&mut Report) -> Result<Infallible>,
     {
+        self.check()?;
+        let (gate_in_child, gate) = new_gate()?;
+        let (reports, report) = report::pipe()?;
+
+        info!(target: "syscall", "{}", describe(self.namespaces, self.cgroup.is_some()));
+        // SAFETY: the process has a single thread, and the flags are of namespaces only: both asked above.
+        match unsafe { clone3(self.namespaces, self.cgroup) }.map_err(clone_error)? {
+            Cloned::Parent(pid, pidfd) => Ok(Held::new(Child::new(pid, pidfd), gate, reports)),
+            Cloned::Child => {
+                // Our copies of the parent's ends: with the gate's we would wait for ourselves.
+                drop((gate, reports));
+                live_to_the_end(report, |report| {
+                    self.live(gate_in_child, report, |report| {
+                        self.close_others(report, &[])?;
+                        child(report)
+                    })
+                })
+            }
+        }
+    }
+    // ANCHOR_END: start
+
+    // ANCHOR: check
+    /// What must hold before a child is made.
+    pub(crate) fn check(&self) -> Result<()> {
         let refused = self.namespaces.difference(namespaces());
         ensure!(refused.is_empty(), "spawn: {refused:?} is no new namespace");
         let is_single = is_single_threaded().context("ask whether this process has a single thread")?;
@@ -107,70 +132,76 @@ impl<'a> Spawn<'a> {
             is_single,
             "spawn: this process has several threads; a lock that one holds would stay locked"
         );
-        let (gate_in_child, gate) = pipe2(OFlag::O_CLOEXEC).context("pipe2 for the gate")?;
-        let (reports, report) = report::pipe()?;
-        hear_of_children()?;
-
-        info!(target: "syscall", "{}", describe(self.namespaces, self.cgroup.is_some()));
-        // SAFETY: the process has a single thread, and the flags are of namespaces only: both asked above.
-        match unsafe { clone3(self.namespaces, self.cgroup) }.map_err(clone_error)? {
-            Cloned::Parent(pid, pidfd) => {
-                let child = Child::new(pid, pidfd);
-                Ok(Held { child, gate: gate.into(), reports })
-            }
-            Cloned::Child => {
-                // Our copies of the parent's ends: with the gate's we would wait for ourselves.
-                drop((gate, reports));
-                self.live(gate_in_child, report, child)
-            }
-        }
+        hear_of_children()
     }
-    // ANCHOR_END: start
+    // ANCHOR_END: check
 
     // ANCHOR: live
-    /// The child's life up to exec. It never returns into the parent's code, which it has a copy of.
-    fn live<F>(self, gate: OwnedFd, mut report: Report, child: F) -> !
+    /// The child's life up to exec.
+    pub(crate) fn live<F>(&self, gate: OwnedFd, report: &mut Report, child: F) -> Result<Infallible>
     where
         F: FnOnce(&mut Report) -> Result<Infallible>,
     {
-        let lives = || -> Result<Infallible> {
-            if self.dies_with_parent {
-                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
-            }
-            // The parent may give up while we wait: it closes the gate, and there is nothing left to do.
-            let mut gate = File::from(gate);
-            ensure!(gate.read(&mut [0]).context("wait at the gate")? == 1, "the parent gave up");
-            drop(gate);
-            // It may have opened the gate and died before we asked for the signal, which then never comes.
-            ensure!(
-                !self.dies_with_parent || report.is_awaited()?,
-                "the parent died while the child started"
-            );
+        if self.dies_with_parent {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
+        }
+        wait_at(gate)?;
+        // It may have opened the gate and died before we asked for the signal, which then never comes.
+        ensure!(!self.dies_with_parent || report.is_awaited()?, "the parent died while the child started");
 
-            // Its terminal stays the parent's alone: through /dev/tty the child could else type commands into
-            // the user's shell (the ioctl TIOCSTI; CVE-2017-5226).
-            info!(target: "syscall", "setsid()  a session of its own: the user's terminal is out of reach");
-            nix::unistd::setsid().context("setsid")?;
-            let mut keep = self.keep.clone();
-            keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));
-            info!(
-                target: "syscall",
-                "close_range(3, ~0)  close what the parent had open, except {} that the child needs",
-                keep.len()
-            );
-            close_others(&keep)?;
-            child(&mut report)
-        };
-        // A panic must not unwind into the parent's frames: here it would run the parent's destructors.
-        let ended = catch_unwind(AssertUnwindSafe(lives));
-        let Err(error) =
-            ended.unwrap_or_else(|panic| Err(anyhow!("the child panicked: {}", text_of(&*panic))));
-        let code = report::exit_code(&error);
-        report.send(&error);
-        exit_now(code)
+        // Its terminal stays the parent's alone: through /dev/tty the child could else type commands into
+        // the user's shell (the ioctl TIOCSTI; CVE-2017-5226).
+        info!(target: "syscall", "setsid()  a session of its own: the user's terminal is out of reach");
+        nix::unistd::setsid().context("setsid")?;
+        child(report)
     }
-    // ANCHOR_END: live
+
+    /// Closes all that the child must not inherit; `also` stays open too.
+    pub(crate) fn close_others(&self, report: &Report, also: &[RawFd]) -> Result<()> {
+        let mut keep = [&self.keep, also].concat();
+        keep.extend(report.descriptor().map(|descriptor| descriptor.as_raw_fd()));
+        info!(
+            target: "syscall",
+            "close_range(3, ~0)  close what the parent had open, except {} that the child needs",
+            keep.len()
+        );
+        close_others(&keep)
+    }
 }
+
+/// The two ends of a gate: the child waits at the first, the parent opens it by the second.
+pub(crate) fn new_gate() -> Result<(OwnedFd, OwnedFd)> {
+    pipe2(OFlag::O_CLOEXEC).context("pipe2 for the gate")
+}
+
+/// Opens a gate. A child that was killed meanwhile can't read (EPIPE): its end is told by waiting for it.
+pub(crate) fn open_gate(gate: OwnedFd) -> Result<()> {
+    if let Err(error) = File::from(gate).write_all(b"!") {
+        ensure!(error.kind() == ErrorKind::BrokenPipe, "write to the gate: {error}");
+    }
+    Ok(())
+}
+
+/// Waits at a gate. The parent may give up meanwhile: it closes the gate, and there is nothing left to do.
+pub(crate) fn wait_at(gate: OwnedFd) -> Result<()> {
+    let read = File::from(gate).read(&mut [0]).context("wait at the gate")?;
+    ensure!(read == 1, "the parent gave up");
+    Ok(())
+}
+
+/// Runs the child's `life`. It never returns into the parent's code, which it has a copy of.
+pub(crate) fn live_to_the_end<F>(mut report: Report, life: F) -> !
+where
+    F: FnOnce(&mut Report) -> Result<Infallible>,
+{
+    // A panic must not unwind into the parent's frames: here it would run the parent's destructors.
+    let ended = catch_unwind(AssertUnwindSafe(|| life(&mut report)));
+    let Err(error) = ended.unwrap_or_else(|panic| Err(anyhow!("the child panicked: {}", text_of(&*panic))));
+    let code = report::exit_code(&error);
+    report.send(&error);
+    exit_now(code)
+}
+// ANCHOR_END: live
 
 // ANCHOR: exit_now
 /// Ends a child without running the exit handlers, which belong to the parent's copy of the program.
@@ -203,7 +234,8 @@ fn namespaces() -> CloneFlags {
 }
 // ANCHOR_END: namespaces
 
-fn describe(namespaces: CloneFlags, into_cgroup: bool) -> String {
+/// The flags of clone3 as one would write them in C.
+pub(crate) fn describe(namespaces: CloneFlags, into_cgroup: bool) -> String {
     let mut flags: Vec<&str> = namespaces.iter_names().map(|(name, _)| name).collect();
     flags.push("CLONE_PIDFD");
     if into_cgroup {
@@ -212,7 +244,7 @@ fn describe(namespaces: CloneFlags, into_cgroup: bool) -> String {
     format!("clone3({})  a copy of this process", flags.join(" | "))
 }
 
-fn clone_error(errno: Errno) -> anyhow::Error {
+pub(crate) fn clone_error(errno: Errno) -> anyhow::Error {
     let hint = match errno {
         Errno::ENOSYS => "it needs Linux 5.3, and hull 5.6; a container without CAP_SYS_ADMIN hides it too",
         Errno::EPERM => "new namespaces need CAP_SYS_ADMIN, or a user namespace of your own",
@@ -220,6 +252,7 @@ fn clone_error(errno: Errno) -> anyhow::Error {
         Errno::ENOSPC => "a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces",
         Errno::EAGAIN => "a limit on processes is reached: see ulimit -u and pids.max",
         Errno::EINVAL => "this kernel does not know one of the flags",
+        Errno::ENOMEM => "there is no memory, or the PID namespace has no PID 1 any more",
         _ => "clone(2) lists the reasons",
     };
     anyhow!(errno).context(format!("clone3 ({hint})"))
@@ -230,11 +263,15 @@ fn clone_error(errno: Errno) -> anyhow::Error {
 #[derive(Debug)]
 pub struct Held {
     child: Child,
-    gate: File,
+    gate: OwnedFd,
     reports: Reports,
 }
 
 impl Held {
+    pub(crate) fn new(child: Child, gate: OwnedFd, reports: Reports) -> Held {
+        Held { child, gate, reports }
+    }
+
     /// The child's pid, as this process sees it.
     pub fn pid(&self) -> Pid {
         self.child.pid()
@@ -259,11 +296,7 @@ impl Held {
     ///
     /// As for [`Held::release`].
     pub fn release_or(mut self, signals: Option<&Signals>, clean_up: impl FnOnce()) -> Result<Child> {
-        // A child that was killed meanwhile can't read (EPIPE); its end is told by Child::wait.
-        if let Err(error) = self.gate.write_all(b"!") {
-            ensure!(error.kind() == std::io::ErrorKind::BrokenPipe, "write to the gate: {error}");
-        }
-        drop(self.gate);
+        open_gate(self.gate)?;
         while let Some(signal) = wait_for_report(&self.reports, signals)? {
             if signal == libc::SIGTSTP {
                 // Ctrl-Z stops both, or the child would go on, and with `--step` read what is typed to the shell.

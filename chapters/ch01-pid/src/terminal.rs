@@ -51,15 +51,27 @@ pub fn open_pty(ptmx: &Path) -> Result<Pty> {
     info!(target: "syscall", "open({ptmx:?})  a new pseudo-terminal: this is its master");
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let master = open(ptmx, flags, Mode::empty()).with_context(|| format!("open {ptmx:?}"))?;
-    // SAFETY: the ioctl reads one integer through the pointer, which is valid for the call.
-    unsafe { ioctl::set_lock(master.as_raw_fd(), &0) }.context("ioctl(TIOCSPTLCK)")?;
-    // By the descriptor, not by the name that ptsname(3) gives: /dev/pts/N may be another devpts's here.
-    // SAFETY: the ioctl takes flags by value, and touches no memory of ours.
-    let slave =
-        unsafe { ioctl::open_peer(master.as_raw_fd(), flags.bits()) }.context("ioctl(TIOCGPTPEER)")?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    let slave = unsafe { OwnedFd::from_raw_fd(slave) };
-    Ok(Pty { master, slave })
+    Pty::of(master)
+}
+
+impl Pty {
+    /// The pseudo-terminal of a multiplexer that has just been opened.
+    ///
+    /// # Errors
+    ///
+    /// The errno of the ioctl that failed: ENOTTY where `master` is no multiplexer.
+    pub fn of(master: OwnedFd) -> Result<Pty> {
+        // SAFETY: the ioctl reads one integer through the pointer, which is valid for the call.
+        unsafe { ioctl::set_lock(master.as_raw_fd(), &0) }.context("ioctl(TIOCSPTLCK)")?;
+        // By the descriptor, not by the name that ptsname(3) gives: /dev/pts/N may be another devpts's here.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        // SAFETY: the ioctl takes flags by value, and touches no memory of ours.
+        let slave =
+            unsafe { ioctl::open_peer(master.as_raw_fd(), flags.bits()) }.context("ioctl(TIOCGPTPEER)")?;
+        // SAFETY: the kernel has just made this descriptor for us.
+        let slave = unsafe { OwnedFd::from_raw_fd(slave) };
+        Ok(Pty { master, slave })
+    }
 }
 
 /// Makes `slave` the standard input, output and error of this process.

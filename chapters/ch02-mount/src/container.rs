@@ -6,7 +6,7 @@ use anyhow::Result;
 use log::info;
 use nix::sys::stat::{Mode, umask};
 
-use crate::{Propagation, Volume, dev, mask, pivot, proc, propagation, sysfs};
+use crate::{Propagation, Root, Volume, dev, mask, pivot, proc, propagation, sysfs};
 
 // ANCHOR: build_root
 /// The child's half: private mounts, the new root at `path` and what belongs in it, and then nothing of the
@@ -16,12 +16,22 @@ use crate::{Propagation, Volume, dev, mask, pivot, proc, propagation, sysfs};
 ///
 /// Those of each step: they name the mount and its place.
 pub fn build_root(path: &Path, volumes: &[Volume], read_only: bool) -> Result<()> {
+    build_root_on(|| pivot::make_mount_point(path), volumes, read_only)
+}
+
+/// As [`build_root`], on the mount that `root` makes: [`pivot::make_mount_point`], or
+/// [`pivot::attach_prepared`] where the mount was prepared outside.
+///
+/// # Errors
+///
+/// As for [`build_root`].
+pub fn build_root_on(root: impl FnOnce() -> Result<Root>, volumes: &[Volume], read_only: bool) -> Result<()> {
     // Modes are meant as they are written, whatever the user's umask.
     umask(Mode::empty());
     propagation::set(Path::new("/"), Propagation::Private, true)?;
 
     info!(target: "say", "Put a root together.");
-    let root = pivot::make_mount_point(path)?;
+    let root = root()?;
     let proc = proc::mount(&root)?;
     let sys = sysfs::mount(&root)?;
     dev::mount(&root)?;

@@ -35,7 +35,7 @@ pub mod tree;
 pub mod volume;
 
 pub use attributes::Attributes;
-pub use container::build_root;
+pub use container::{build_root, build_root_on};
 pub use late::unescape;
 pub use propagation::Propagation;
 pub use resolve::Root;

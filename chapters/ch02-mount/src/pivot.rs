@@ -17,7 +17,7 @@ use nix::sys::stat::Mode;
 use nix::unistd;
 
 use crate::tree::change_mount;
-use crate::{Attributes, Change, Root, Tree};
+use crate::{Attributes, Change, Propagation, Root, Tree};
 
 // ANCHOR: make_mount_point
 /// Makes the directory `root` the root of a mount, which pivot_root(2) asks for: it is bound onto itself, and
@@ -33,6 +33,27 @@ pub fn make_mount_point(root: &Path) -> Result<Root> {
     Ok(Root::from(tree))
 }
 // ANCHOR_END: make_mount_point
+
+// ANCHOR: attach_prepared
+/// Makes `tree`, a mount that is not attached yet, one that can become the root. Whoever has more rights than
+/// this process can have prepared it: the host's root a mount on which the files' owners are shown as others,
+/// for a container in a user namespace. No path leads to it: in such a namespace, root can't pass a directory
+/// of the host's that is closed to others.
+///
+/// # Errors
+///
+/// mount_setattr(2)'s and move_mount(2)'s errno.
+pub fn attach_prepared(tree: &Tree) -> Result<Root> {
+    // A copy of a shared mount is shared: what is mounted in it would appear in the original, on the host.
+    info!(target: "syscall", "mount_setattr(the prepared root, private)  what is mounted in it stays in it");
+    let private = Change { propagation: Some(Propagation::Private), ..Change::default() };
+    change_mount(tree.as_fd(), private, true).context("mount_setattr of the prepared root (private)")?;
+    // On top of the present root, which paths still start from: nothing that stands on a path is covered.
+    let top = Root::open(Path::new("/"))?;
+    tree.attach(&top, Path::new("/"))?;
+    Root::of(tree)
+}
+// ANCHOR_END: attach_prepared
 
 // ANCHOR: pivot
 /// Makes `root` the root of this mount namespace, and removes the old one with all its mounts.

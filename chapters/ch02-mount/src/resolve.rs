@@ -35,6 +35,16 @@ impl Root {
         Ok(Root(root))
     }
 
+    /// The root of a mount, attached or not, of which the caller keeps the object.
+    ///
+    /// # Errors
+    ///
+    /// fcntl(2)'s errno.
+    pub fn of(tree: &Tree) -> Result<Root> {
+        let root = tree.as_fd().try_clone_to_owned();
+        Ok(Root(root.context("duplicate the descriptor of a mount")?))
+    }
+
     /// Opens `path` inside: `..` stops at the root, an absolute symbolic link starts there, and the links of
     /// procfs that jump elsewhere ("magic links") are refused with ELOOP.
     ///

@@ -196,6 +196,18 @@ impl AsFd for Tree {
     }
 }
 
+impl From<OwnedFd> for Tree {
+    /// A mount that another process has prepared and sent here (SCM_RIGHTS, in unix(7)).
+    fn from(mount: OwnedFd) -> Tree {
+        Tree {
+            mount,
+            name: "a mount that was prepared elsewhere".into(),
+            late: Vec::new(),
+            level: Level::Info,
+        }
+    }
+}
+
 impl From<Tree> for OwnedFd {
     fn from(tree: Tree) -> OwnedFd {
         tree.mount
@@ -203,8 +215,14 @@ impl From<Tree> for OwnedFd {
 }
 
 // ANCHOR: change_mount
-/// Changes the mount whose root is `mount`: mount_setattr(2).
-pub(crate) fn change_mount(mount: BorrowedFd, change: Change, recursive: bool) -> Result<(), Errno> {
+/// Changes the mount whose root is `mount`: mount_setattr(2). Chapter 6 asks with it whether a mount can be changed
+/// at all.
+///
+/// # Errors
+///
+/// The bare errno. EINVAL: `mount` is no root of a mount, or the mount belongs to no mount namespace, or to another
+/// one than the caller's.
+pub fn change_mount(mount: BorrowedFd, change: Change, recursive: bool) -> Result<(), Errno> {
     // The kinds of access time are one field of three values, not flags: the field is cleared before one is
     // set.
     let access_time = Attributes::ACCESS_TIME;

@@ -104,13 +104,32 @@ impl Lesson {
         if self.flags.quiet || self.flags.view { Ok(()) } else { self.show(Some(titles)) }
     }
 
+    /// Prints some rows of what the process `other` sees beside what this one sees; with `--view` all of them. Not
+    /// with `--quiet` alone.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such process.
+    pub fn show_beside(&self, other: i32, rows: &[&str]) -> Result<()> {
+        let rows = if self.flags.view { None } else { Some(rows) };
+        if self.flags.quiet && rows.is_some() {
+            return Ok(());
+        }
+        let name = format!("process {other}");
+        self.print_table(("this process", &View::here()?), (&name, &View::of(other)?), rows);
+        Ok(())
+    }
+
     fn show(&self, rows: Option<&[&str]>) -> Result<()> {
         let (host, proc) = self.before.as_ref().context("the lesson has not looked at the host")?;
         let here = View::through(proc, "self").context("read what this process sees")?;
-        let width = view::table::terminal_width(&std::io::stderr()).unwrap_or(110);
-        let (host, here) = (("the host", host), ("this process", &here));
-        self.narration.print(&view::table::table(host, here, rows, self.narration.colour(), width));
+        self.print_table(("the host", host), ("this process", &here), rows);
         Ok(())
+    }
+
+    fn print_table(&self, left: (&str, &View), right: (&str, &View), rows: Option<&[&str]>) {
+        let width = view::table::terminal_width(&std::io::stderr()).unwrap_or(110);
+        self.narration.print(&view::table::table(left, right, rows, self.narration.colour(), width));
     }
 }
 // ANCHOR_END: lesson

@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Context, Result, anyhow};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -42,10 +42,19 @@ pub(crate) struct Narration {
     terminal: Option<File>,
     /// Whether to use colour: on a terminal, unless NO_COLOR is set.
     colour: bool,
-    /// The number of the last step, in memory that children share.
-    steps: &'static AtomicU32,
+    /// What children have in common with it.
+    shared: &'static Shared,
     /// The process that began the lesson. Others are its children.
     host: u32,
+}
+
+/// In memory that this process shares with its children.
+#[derive(Debug)]
+struct Shared {
+    /// The number of the last step.
+    steps: AtomicU32,
+    /// A signal has asked one of them for the end: none waits for a key any more.
+    is_over: AtomicBool,
 }
 
 static NARRATION: OnceLock<Narration> = OnceLock::new();
@@ -58,9 +67,9 @@ impl Narration {
             output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let terminal = step.then(|| File::open("/dev/tty")).transpose();
         let terminal = terminal.context("open \"/dev/tty\": --step waits for Enter, and needs a terminal")?;
-        let (steps, host) = (shared_counter()?, std::process::id());
+        let (shared, host) = (shared_memory()?, std::process::id());
         let narration =
-            NARRATION.get_or_init(|| Narration { output: output.into(), terminal, colour, steps, host });
+            NARRATION.get_or_init(|| Narration { output: output.into(), terminal, colour, shared, host });
         log::set_logger(narration).map_err(|error| anyhow!("install the narration: {error}"))?;
         log::set_max_level(if quiet { LevelFilter::Warn } else { LevelFilter::Info });
         Ok(narration)
@@ -82,7 +91,7 @@ impl Narration {
     }
 
     fn step(&self, text: &str) {
-        let number = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.shared.steps.fetch_add(1, Ordering::Relaxed) + 1;
         let who = if std::process::id() == self.host { "host " } else { "child" };
         let (call, reason) = text.split_once("  ").unwrap_or((text, ""));
         let gap = if call.len() + reason.len() + 12 > WIDTH { "\n            " } else { "  " };
@@ -96,11 +105,19 @@ impl Narration {
         if let Some(mut terminal) = self.terminal.as_ref() {
             // Up to the end of the line: one key at a time, since another process may read the next line.
             let mut key = [0];
-            while waits_for_key(terminal.as_fd())
+            while self.waits_for_key(terminal.as_fd())
                 && terminal.read(&mut key).is_ok_and(|length| length == 1)
                 && key != *b"\n"
             {}
         }
+    }
+
+    /// Waits for a key; says no when a signal has asked for the end. A child that is made after the signal came has not
+    /// got it, and would wait for a key while its parent waits for it.
+    fn waits_for_key(&self, terminal: BorrowedFd) -> bool {
+        let goes_on = !self.shared.is_over.load(Ordering::Relaxed) && waits_for_key(terminal);
+        self.shared.is_over.fetch_or(!goes_on, Ordering::Relaxed);
+        goes_on
     }
 }
 
@@ -150,17 +167,17 @@ fn wrap(text: &str) -> Vec<String> {
     lines
 }
 
-/// A counter that this process and its children share.
-fn shared_counter() -> Result<&'static AtomicU32> {
-    let (length, writable) = (size_of::<AtomicU32>(), libc::PROT_READ | libc::PROT_WRITE);
+/// What this process and its children share; all of it is zero.
+fn shared_memory() -> Result<&'static Shared> {
+    let (length, writable) = (size_of::<Shared>(), libc::PROT_READ | libc::PROT_WRITE);
     // SAFETY: a new mapping, at an address that the kernel chooses, disturbs no memory that is in use.
     let page = unsafe {
         libc::mmap(std::ptr::null_mut(), length, writable, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
     };
     if page == libc::MAP_FAILED {
-        return Err(anyhow!(Errno::last()).context("mmap of the counter of steps"));
+        return Err(anyhow!(Errno::last()).context("mmap of what the narration shares"));
     }
-    // SAFETY: the page is zeroed, aligned, large enough, and never unmapped. Processes that share it use it
-    // as an atomic only.
-    Ok(unsafe { &*page.cast::<AtomicU32>() })
+    // SAFETY: the page is zeroed, aligned, large enough, and never unmapped. Processes that share it use what is
+    // in it as atomics only, of which zero is a value.
+    Ok(unsafe { &*page.cast::<Shared>() })
 }

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, stderr, stdin};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
@@ -102,7 +103,7 @@ fn has_capability(number: u32) -> Result<bool> {
 // ANCHOR: sudo
 fn offer_sudo(refusal: Refusal) -> Result<Powers> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let program = std::env::current_exe().context("find this program's own path")?;
+    let program = own_path().context("find this program's own path")?;
     let words = [OsString::from("sudo"), program.clone().into()].into_iter().chain(arguments.clone());
     let command = words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");
     let reason = format!(
@@ -121,6 +122,13 @@ fn offer_sudo(refusal: Refusal) -> Result<Powers> {
     }
     let failure = Command::new("sudo").arg(program).args(arguments).exec();
     Err(anyhow!(failure).context("execve \"sudo\""))
+}
+
+/// Where this program lies. One that runs from a copy of itself (chapter 6's) still has the name that it was called by.
+fn own_path() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let name = std::env::args_os().next().map(PathBuf::from);
+    Ok(if path.is_file() { path } else { name.unwrap_or(path) })
 }
 // ANCHOR_END: sudo
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::errno::Errno;
 use testing::{Output, PlainUser, Program, Sandbox, needs};
 
 /// What the lessons need, as the doctor calls it.
@@ -26,6 +27,11 @@ const NEEDS: &[&str] = &[
     "overlayfs in a user namespace",
     "/dev/fuse",
     "fusermount3",
+    "setns of a pidfd",
+    "own program protected",
+    "seccomp filters",
+    "capabilities dropped",
+    "time namespaces",
 ];
 
 const DOCTOR: &str = env!("CARGO_BIN_EXE_doctor");
@@ -218,6 +224,36 @@ fn a_seccomp_filter_that_hides_clone3_is_found() {
         "{line}"
     );
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_kernel_that_lacks_what_chapters_6_and_7_use_is_found() {
+    needs!(Root);
+    let denied = |call, errno| Program::new(DOCTOR).deny(call, errno).run();
+    let output = denied(libc::SYS_setns, Errno::EINVAL);
+    let (state, detail) = line(&output, "setns of a pidfd");
+    assert_eq!(state, "missing");
+    assert!(detail.contains("namespaces are joined one by one"), "{detail}");
+
+    let output = denied(libc::SYS_open_tree, Errno::EPERM);
+    let (state, detail) = line(&output, "own program protected");
+    assert_eq!(state, "ok");
+    assert!(detail.starts_with("a copy in memory (open_tree: "), "{detail}");
+
+    let output = denied(libc::SYS_seccomp, Errno::ENOSYS);
+    let (state, detail) = line(&output, "seccomp filters");
+    assert_eq!(state, "missing");
+    assert!(detail.contains("CONFIG_SECCOMP_FILTER"), "{detail}");
+    assert_eq!(output.code, Some(1), "{output}");
+}
+
+#[test]
+fn a_container_without_cap_setpcap_is_found() {
+    needs!(Root, Tool("setpriv"));
+    let output = Program::new("setpriv").args(["--bounding-set", "-setpcap", DOCTOR]).run();
+    let (state, detail) = line(&output, "capabilities dropped");
+    assert_eq!(state, "restricted");
+    assert!(detail.starts_with("prctl(PR_CAPBSET_DROP): Operation not permitted (EPERM)"), "{detail}");
 }
 
 #[test]

@@ -11,11 +11,14 @@
 //! the setuid programs newuidmap(1) and newgidmap(1) write the maps.
 //!
 //! - [`become_root`]: the whole way, for a program that has just started.
-//! - [`map`]: the maps, and who may write them.
+//! - [`map`]: the maps, what the kernel takes for one ([`map::check`]), and who may write them
+//!   ([`map::write_for`]: those of a child, by whichever way is open).
 //! - [`subordinate`]: the ranges of a user.
 
+mod check;
 pub mod map;
 pub mod subordinate;
+mod write;
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -26,7 +29,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
-pub use map::IdMap;
+pub use map::{IdMap, Ids};
 use subordinate::Ranges;
 
 // ANCHOR: mapping

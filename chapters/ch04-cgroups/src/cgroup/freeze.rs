@@ -43,10 +43,20 @@ impl Cgroup {
         }
     }
 
-    /// Whether version 1 has frozen them, or is about to.
+    /// Whether its processes stand still, or are about to: here, or in a cgroup above. One that enters does too.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that can't be read.
+    pub fn is_frozen(&self) -> Result<bool> {
+        Ok(self.is_frozen_by_v1()? || self.unified().map_or(Ok(false), is_frozen_by_v2)?)
+    }
+
+    /// Whether version 1 has frozen them, or is about to. The topmost cgroup can't be frozen, and has no file.
     pub(super) fn is_frozen_by_v1(&self) -> Result<bool> {
         let freezer = self.freezer().filter(|directory| directory.version() == Version::V1);
-        freezer.map_or(Ok(false), |directory| Ok(directory.read("freezer.state")? != "THAWED"))
+        let state = freezer.map_or(Ok(None), |directory| directory.read_if_there("freezer.state"))?;
+        Ok(state.is_some_and(|state| state != "THAWED"))
     }
 
     /// Where the freezer is: version 1's in a hybrid, which may lack `cgroup.freeze` (Linux 5.2).
@@ -60,6 +70,22 @@ impl Cgroup {
 fn freeze_v2(directory: &Directory) -> Result<()> {
     directory.write("cgroup.freeze", "1", "all processes stand still")?;
     wait(directory, || Ok(value_of(&directory.read("cgroup.events")?, "frozen") == Some(1)))
+}
+
+/// Its own switch alone does not tell: the one of a cgroup above holds here too, and `frozen` comes late.
+fn is_frozen_by_v2(directory: &Directory) -> Result<bool> {
+    let events = directory.read_if_there("cgroup.events")?.unwrap_or_default();
+    if value_of(&events, "frozen") == Some(1) {
+        return Ok(true);
+    }
+    let hierarchy = &directory.hierarchy;
+    for path in directory.path.ancestors().take_while(|path| path.starts_with(&hierarchy.mount_point)) {
+        let above = Directory::open(hierarchy, path).with_context(|| format!("open {path:?}"))?;
+        if above.read_if_there("cgroup.freeze")?.as_deref() == Some("1") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 // ANCHOR_END: v2
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::distribution::Remedy;
 use crate::machine::Machine;
-use crate::{cgroups, files, kernel, namespaces, network};
+use crate::{cgroups, files, joining, kernel, namespaces, network, powers};
 
 /// How it stands with a need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub struct Need {
 
 /// All needs, those of every lesson first.
 #[rustfmt::skip]
-pub static NEEDS: [Need; 17] = [
+pub static NEEDS: [Need; 22] = [
     Need { name: "kernel",              chapter: "all",  needed: true,  check: kernel::version,
         remedy: Remedy::Advice("install a newer kernel") },
     Need { name: "user namespaces",     chapter: "all",  needed: true,  check: namespaces::user_namespaces,
@@ -107,6 +107,16 @@ pub static NEEDS: [Need; 17] = [
         remedy: Remedy::Root("modprobe fuse") },
     Need { name: "fusermount3",         chapter: "ch05", needed: false, check: files::fusermount,
         remedy: Remedy::Package { debian: "fuse3", fedora: "fuse3", arch: "fuse3", alpine: "fuse3" } },
+    Need { name: "setns of a pidfd",    chapter: "ch06", needed: false, check: joining::setns_of_a_pidfd,
+        remedy: Remedy::Advice("a kernel of 5.8 or later") },
+    Need { name: "own program protected", chapter: "ch06", needed: true, check: joining::own_program,
+        remedy: Remedy::Advice("run the lesson with sudo") },
+    Need { name: "seccomp filters",     chapter: "ch07", needed: true,  check: powers::seccomp,
+        remedy: Remedy::Advice("install a kernel that has them, or run it outside of this container") },
+    Need { name: "capabilities dropped", chapter: "ch07", needed: true, check: powers::bounding_set,
+        remedy: Remedy::Advice("run it outside of this container") },
+    Need { name: "time namespaces",     chapter: "ch07", needed: false, check: powers::time_namespaces,
+        remedy: Remedy::Advice("a kernel of 5.6 or later with CONFIG_TIME_NS") },
 ];
 
 /// The report: its text, and whether all lessons can run.

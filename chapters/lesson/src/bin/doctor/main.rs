@@ -4,10 +4,12 @@ mod cgroups;
 mod distribution;
 mod examine;
 mod files;
+mod joining;
 mod kernel;
 mod machine;
 mod namespaces;
 mod network;
+mod powers;
 
 use std::io::{IsTerminal, Write, stdout};
 use std::process::ExitCode;
