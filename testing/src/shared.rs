@@ -3,6 +3,7 @@
 //! seconds.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -57,7 +58,12 @@ pub(crate) fn copy(program: &Path, name: &Path) -> std::io::Result<()> {
     if !copy.exists() {
         let unfinished = tempfile::NamedTempFile::new_in(directory())?.into_temp_path();
         fs::copy(program, &unfinished)?;
-        fs::rename(&unfinished, &copy)?;
+        // Not in the place of one that another test has made meanwhile: link(2) by a third, which has just looked that
+        // one up, would meet a file without a name (ENOENT).
+        match unfinished.persist_noclobber(&copy) {
+            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => return Err(error.error),
+            _ => {}
+        }
     }
     fs::hard_link(&copy, name)
 }
