@@ -207,7 +207,7 @@ pub(crate) fn check(hierarchies: &Hierarchies) -> Result<()> {
 
 // ANCHOR: re_execute
 /// See [`place::re_execute_delegated`](crate::place::re_execute_delegated).
-pub(crate) fn re_execute() -> Result<Infallible> {
+pub(crate) fn re_execute(program: &Path) -> Result<Infallible> {
     ensure!(
         std::env::var_os(IS_DELEGATED).is_none(),
         "systemd-run gave us a cgroup, but did not delegate it: see `stat -fc %T /sys/fs/cgroup`"
@@ -222,7 +222,6 @@ pub(crate) fn re_execute() -> Result<Infallible> {
             || std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some(),
         "there is no systemd of this user's (XDG_RUNTIME_DIR is not set): log in, not by su; or use sudo"
     );
-    let program = own_path().context("find our own executable")?;
     info!(
         target: "syscall",
         "execve(\"systemd-run\", --user --scope -p Delegate=yes -- {program:?} ...)  a cgroup of our own"
@@ -234,13 +233,6 @@ pub(crate) fn re_execute() -> Result<Infallible> {
         .env(IS_DELEGATED, "1")
         .exec();
     Err(anyhow!(error).context("execute systemd-run"))
-}
-
-/// Where this program lies. One that runs from a copy of itself (chapter 6's) still has the name that it was called by.
-fn own_path() -> std::io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    let name = std::env::args_os().next().map(PathBuf::from);
-    Ok(if path.is_file() { path } else { name.unwrap_or(path) })
 }
 // ANCHOR_END: re_execute
 

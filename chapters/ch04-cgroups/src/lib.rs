@@ -13,7 +13,8 @@
 //!
 //! - [`hierarchies`]: which hierarchies this machine has, and where they are mounted.
 //! - [`place`]: where a cgroup may go: what delegation is, and the rule of no internal processes.
-//! - [`cgroup`]: made, entered, frozen, killed, removed. [`sweep`]: what a killed program has left.
+//! - [`cgroup`]: made, entered, frozen, killed, removed. [`owned`]: until a value is dropped.
+//!   [`sweep`]: what a killed program has left.
 //! - [`limits`]: what its processes may use. `v1`, `v2`: how each version takes and tells that;
 //!   [`convert`]: from one to the other. [`devices`]: which device files they may open.
 //! - [`usage`]: what they have used.
@@ -27,6 +28,7 @@ mod file;
 pub mod hierarchies;
 pub mod limits;
 mod lock;
+pub mod owned;
 pub mod place;
 pub mod sweep;
 #[cfg(feature = "systemd")]
@@ -39,5 +41,6 @@ mod why;
 pub use cgroup::{Cgroup, Warning};
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use limits::{Bound, Limits};
+pub use owned::Owned;
 pub use place::Place;
 pub use usage::Usage;

@@ -5,7 +5,6 @@ mod block_device;
 mod experiments;
 mod limit_flags;
 mod network;
-mod owned;
 mod plot;
 mod record;
 mod report;
@@ -23,7 +22,7 @@ use ch01_pid::{Signals, Spawn, attend, exit_code, init};
 use ch02_mount::{Streams, build_root};
 use ch03_net::Rate;
 use ch04_cgroups::place::{may_make_cgroups, re_execute_delegated};
-use ch04_cgroups::{Hierarchies, Limits, Place, sweep};
+use ch04_cgroups::{Hierarchies, Limits, Owned, Place, sweep};
 use clap::Parser;
 use lesson::privileges::{self, Powers};
 use lesson::{Flags, Lesson, parse, untold};
@@ -34,7 +33,6 @@ use nix::unistd::geteuid;
 use experiments::Stage;
 use limit_flags::LimitFlags;
 use network::Cable;
-use owned::Owned;
 use record::Record;
 // ANCHOR_END: imports
 
@@ -73,7 +71,7 @@ fn main() -> ExitCode {
                 return Err(refusal);
             }
             info!(target: "say", "Ask systemd for a cgroup: {refusal:#}.");
-            match re_execute_delegated().context(refusal)? {}
+            match re_execute_delegated(&privileges::own_path()?).context(refusal)? {}
         }
         if arguments.command.is_empty() {
             privileges::acquire()?;

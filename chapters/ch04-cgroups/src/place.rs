@@ -108,14 +108,14 @@ pub fn may_make_cgroups(hierarchies: &Hierarchies) -> Result<()> {
     delegation::check(hierarchies)
 }
 
-/// Executes this program once more in a cgroup that systemd makes and delegates to it: by `systemd-run --user
-/// --scope -p Delegate=yes`. It keeps its pid, its terminal and its descriptors.
+/// Executes this program, which lies at `program`, once more in a cgroup that systemd makes and delegates to it: by
+/// `systemd-run --user --scope -p Delegate=yes`. It keeps its pid, its terminal and its descriptors.
 ///
 /// # Errors
 ///
 /// When there is no systemd of the user's, or this is the second execution already.
-pub fn re_execute_delegated() -> Result<Infallible> {
-    delegation::re_execute()
+pub fn re_execute_delegated(program: &Path) -> Result<Infallible> {
+    delegation::re_execute(program)
 }
 // ANCHOR_END: permission
 

@@ -155,10 +155,14 @@ in_both_worlds! {
 fn what_another_user_has_left_is_no_hindrance() {
     needs!(Root, CgroupV2, DelegatedCgroup, UserNamespaces);
     let left = std::path::Path::new("/sys/fs/cgroup/hull-lesson-1-left");
-    fs::create_dir(left).unwrap();
-    let output = World::PlainUser.lesson().args(["--pids", "20", "--", "true"]).run();
-    fs::remove_dir(left).unwrap();
-    assert_eq!(output.code, Some(0), "{output}");
+    // A lesson of root's beside it may have swept it meanwhile, and then nothing was in the way.
+    let is_still_there = || {
+        fs::create_dir(left).unwrap();
+        let output = World::PlainUser.lesson().args(["--pids", "20", "--", "true"]).run();
+        assert_eq!(output.code, Some(0), "{output}");
+        fs::remove_dir(left).is_ok()
+    };
+    assert!((0..10).any(|_| is_still_there()));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use ch02_mount::build_root;
 use ch03_net::loopback;
 use ch04_cgroups::place::{may_make_cgroups, re_execute_delegated};
 use ch04_cgroups::{Cgroup, Hierarchies, Place, sweep};
-use lesson::{Lesson, untold};
+use lesson::{Lesson, privileges, untold};
 use log::info;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, geteuid, sethostname};
@@ -34,7 +34,7 @@ pub fn delegated_cgroups(consequence: &str) -> Result<Option<Hierarchies>> {
     let Err(refusal) = may_make_cgroups(&hierarchies) else { return Ok(Some(hierarchies)) };
     let refusal = match geteuid().is_root() {
         true => refusal,
-        false => match re_execute_delegated().context(refusal) {
+        false => match re_execute_delegated(&privileges::own_path()?).context(refusal) {
             Ok(never) => match never {},
             Err(refusal) => refusal,
         },

@@ -347,3 +347,15 @@ fn a_proc_that_hides_processes_does_not_hinder_a_plain_user() {
     let output = Program::new("unshare").args(["--mount", "sh", "-c", &script]).timeout(LIMIT).run();
     assert_eq!((output.code, output.stdout.as_str()), (Some(0), "container\n"), "{output}");
 }
+
+#[test]
+fn a_program_that_runs_from_a_copy_makes_the_same_root_as_others() {
+    needs!(Root, Tool("busybox"));
+    let directory = tempfile::tempdir().unwrap();
+    // Out of cargo's directory, where there is a root already.
+    let copy = directory.path().join("ch06-exec");
+    assert_eq!(Program::new("cp").args([LESSON.as_ref(), copy.as_os_str()]).run().code, Some(0));
+    let output = Program::new(&copy).env("XDG_CACHE_HOME", directory.path()).args(["-q", "--", "true"]).run();
+    assert_eq!(output.code, Some(0), "{output}");
+    assert!(directory.path().join("hull/rootfs/busybox").exists(), "what a program is was not found out");
+}

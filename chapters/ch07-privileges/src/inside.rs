@@ -37,6 +37,7 @@ pub fn ask(
         start(
             lesson,
             container,
+            None,
             &kept,
             || Ok(()),
             |report| {

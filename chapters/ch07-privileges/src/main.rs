@@ -6,6 +6,8 @@ mod escapes;
 mod experiments;
 mod flags;
 mod inside;
+mod network;
+mod own_cgroup;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -18,7 +20,7 @@ use ch00_chroot::exec::clean_environment;
 use ch01_pid::spawn::Held;
 use ch01_pid::{Report, Signals, Spawn, attend, exit_code, init};
 use ch02_mount::Streams;
-use ch03_net::loopback;
+use ch04_cgroups::{Cgroup, Hierarchies};
 use ch06_exec::executable;
 use ch07_privileges::capabilities::Sets;
 use ch07_privileges::user::{User, become_user};
@@ -47,6 +49,9 @@ struct Arguments {
     /// them
     #[arg(long, conflicts_with = "command")]
     escapes: bool,
+    /// A cgroup of the container's own, with so many processes and threads at the same time
+    #[arg(long, value_name = "NUMBER", requires = "command")]
+    pids: Option<u64>,
     /// The command and its arguments; without it, the lesson's experiments
     #[arg(trailing_var_arg = true)]
     command: Vec<OsString>,
@@ -65,6 +70,7 @@ fn main() -> ExitCode {
             None => rootfs_builder::default_root()?,
         };
         let root = root.canonicalize().with_context(|| format!("the root file system {root:?}"))?;
+        let cgroups = arguments.pids.map(|pids| anyhow::Ok((own_cgroup::find()?, pids))).transpose()?;
         let powers = privileges::acquire()?;
         let container = arguments.container.container(root, powers)?;
         if arguments.escapes {
@@ -73,19 +79,29 @@ fn main() -> ExitCode {
         if arguments.command.is_empty() {
             return experiments::all(&lesson, &container, powers);
         }
-        run(&lesson, &container, &arguments.command)
+        run(&lesson, &container, cgroups, &arguments.command)
     })
 }
 // ANCHOR_END: main
 
 // ANCHOR: run
-/// Runs the command in the container; returns its exit status.
-fn run(lesson: &Lesson, container: &Container, command: &[OsString]) -> Result<u8> {
+/// Runs the command in the container; returns its exit status. With `cgroups`, it gets one of its own that
+/// holds so many processes.
+fn run(
+    lesson: &Lesson,
+    container: &Container,
+    cgroups: Option<(Hierarchies, u64)>,
+    command: &[OsString],
+) -> Result<u8> {
+    // Blocked from here on: one that ended this process now would leave the cgroup behind.
+    let signals = Signals::forwarded()?;
+    let mut cgroup = cgroups.map(|(hierarchies, pids)| own_cgroup::make(&hierarchies, pids)).transpose()?;
     let streams = Streams::choose()?;
     let keep: Vec<BorrowedFd> = streams.descriptor().into_iter().collect();
     let held = start(
         lesson,
         container,
+        cgroup.as_deref(),
         &keep,
         || streams.open(),
         |report| {
@@ -98,10 +114,10 @@ fn run(lesson: &Lesson, container: &Container, command: &[OsString]) -> Result<u
             })
         },
     )?;
-    // Before the command can run, or a signal that comes in its first instant would end this process instead.
-    let signals = Signals::forwarded()?;
-    let child = held.release(Some(&signals))?;
-    attend(child, &signals, streams.console()?)
+    let child = held.release_or(Some(&signals), || drop(cgroup.take()))?;
+    let status = attend(child, &signals, streams.console()?)?;
+    cgroup.map_or(Ok(()), |cgroup| untold(|| cgroup.remove()))?;
+    Ok(status)
 }
 // ANCHOR_END: run
 
@@ -111,6 +127,7 @@ fn run(lesson: &Lesson, container: &Container, command: &[OsString]) -> Result<u
 fn start<'a>(
     lesson: &'a Lesson,
     container: &'a Container,
+    cgroup: Option<&'a Cgroup>,
     keep: &[BorrowedFd<'a>],
     prepare: impl FnOnce() -> Result<()>,
     command: impl FnOnce(&mut Report) -> Result<Infallible>,
@@ -120,40 +137,47 @@ fn start<'a>(
     info!(target: "say", "A process with namespaces of its own.");
     // The cgroup namespace and that of time come later: the one begins at the cgroup in which the process is,
     // and the other's clocks must be set before anybody is in it.
-    let held = Spawn::new()
+    let spawn = Spawn::new()
         .namespaces(container.namespaces & !CloneFlags::CLONE_NEWCGROUP)
         .keep(lesson.descriptors())
         .keep(files.as_ref().map(AsFd::as_fd))
         .keep(keep.iter().copied())
-        .dies_with_parent()
-        .start(|report| {
-            if container.maps.is_some() {
-                info!(
-                    target: "say",
-                    "Inside: become root of the user namespace. The process was nobody in it."
-                );
-                become_user(&User::default())?;
-                // A change of user makes the files of /proc/self root's: the host's root, who is nobody here.
-                // The process still has to write some, and nobody else is in the container yet.
-                set_dumpable(true).context("prctl(PR_SET_DUMPABLE, 1)")?;
-            }
-            info!(target: "say", "With the powers of that root, put its world together.");
-            own_world(container)?;
-            container.enter_files(files.as_ref())?;
-            prepare()?;
-
+        .dies_with_parent();
+    let held = match cgroup.and_then(Cgroup::directory) {
+        Some(directory) => spawn.cgroup(directory),
+        None => spawn,
+    }
+    .start(|report| {
+        if container.maps.is_some() {
             info!(
                 target: "say",
-                "Take the powers away again, in an order in which each step still has the right to be done."
+                "Inside: become root of the user namespace. The process was nobody in it."
             );
-            give_up_powers(container)?;
-            die_with_parent(report)?;
-            command(report)
-        })?;
+            become_user(&User::default())?;
+            // A change of user makes the files of /proc/self root's: the host's root, who is nobody here.
+            // The process still has to write some, and nobody else is in the container yet.
+            set_dumpable(true).context("prctl(PR_SET_DUMPABLE, 1)")?;
+        }
+        info!(target: "say", "With the powers of that root, put its world together.");
+        own_world(container)?;
+        container.enter_files(files.as_ref())?;
+        prepare()?;
+
+        info!(
+            target: "say",
+            "Take the powers away again, in an order in which each step still has the right to be done."
+        );
+        give_up_powers(container)?;
+        die_with_parent(report)?;
+        command(report)
+    })?;
 
     if let Some(maps) = &container.maps {
         info!(target: "say", "On the host: who is who. Only somebody outside may write more than one line.");
         map::write_for(held.pid(), maps, maps)?;
+    }
+    if let Some(cgroup) = cgroup.filter(|cgroup| !cgroup.is_entered_by_clone()) {
+        untold(|| cgroup.enter(held.pid()))?;
     }
     Ok(held)
 }
@@ -176,7 +200,7 @@ fn own_world(container: &Container) -> Result<()> {
         uts::set_hostname(&container.hostname)?;
     }
     if has(CloneFlags::CLONE_NEWNET) {
-        untold(loopback::up)?;
+        network::configure()?;
     }
     if has(CloneFlags::CLONE_NEWCGROUP) {
         cgroup::unshare()?;

@@ -90,6 +90,31 @@ fn a_killed_lesson_takes_its_container_along(running: Running, command: i32) {
     poll(LIMIT, || (!exists(command)).then_some(()));
 }
 
+#[test]
+fn its_cgroup_holds_it_and_is_swept_by_the_next_lesson_where_it_was_killed() {
+    needs!(Root, CgroupController("pids"));
+    let world = World::root();
+    let World::Root(sandbox) = &world else { unreachable!() };
+    let (running, command) = world.sleep(&["--pids", "7"]);
+    let cgroups = fs::read_dir(sandbox.cgroup("pids").unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let mut cgroups = cgroups.filter(|path| path.to_string_lossy().contains("/hull-lesson-"));
+    let cgroup = cgroups.next().expect("a cgroup of the lesson's");
+    let read = |file: &str| fs::read_to_string(cgroup.join(file)).unwrap();
+    assert_eq!(read("pids.max"), "7\n");
+    let members: Vec<i32> = read("cgroup.procs").lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(members.len(), 2, "init and the command");
+    assert!(members.contains(&command));
+    running.signal(libc::SIGKILL);
+    running.wait();
+    assert!(cgroup.exists(), "a killed lesson can't clean up");
+
+    let script = "for i in 1 2 3 4 5 6 7 8; do sleep 9 & done; wait";
+    let output = world.run(&["--pids", "7"], &["sh", "-c", script]);
+    assert!(output.stderr.contains("fork"), "{output}");
+    assert!(!cgroup.exists());
+    world.check();
+}
+
 in_both_worlds! {
     fn what_a_running_container_has_and_lacks(world: &World) {
         a_container_that_runs(world);
@@ -101,15 +126,22 @@ in_both_worlds! {
         // /proc/uptime is the kernel's boottime, as this process's time namespace has it.
         let script = "hostname; ls /sys/class/net; cut -d. -f1 /proc/uptime
             stat -c %u:%g / /etc/passwd /bin
+            set -- $(cat /proc/sys/net/ipv4/ping_group_range)
+            while read group _ count; do highest=$((group + count - 1)); done < /proc/self/gid_map
+            echo $1 $(($2 - highest)) $(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)
+            cat /proc/1/environ
             echo x > /etc/left-behind && rm /etc/passwd && ls /etc/left-behind
             exit 7";
         let output = world.run(&["--hostname", "box", "--view"], &["sh", "-c", script]);
         let lines: Vec<&str> = output.stdout.lines().collect();
-        let [name, link, uptime, owners @ .., left] = &lines[..] else { panic!("{output}") };
+        let [name, link, uptime, owners @ .., network, left] = &lines[..] else { panic!("{output}") };
         its_name_its_network_and_its_clocks_are_its_own(name, link, uptime);
         // Files of the image have the owners that they have on the disk.
         assert_eq!(owners, ["0:0", "0:0", "0:0"], "{output}");
+        assert_eq!(*network, "0 0 0", "every group may ping, and every user listen at any port: {output}");
         assert_eq!(*left, "/etc/left-behind", "{output}");
+        // Init is a copy of the lesson, with the lesson's memory.
+        assert!(output.stderr.contains("Permission denied"), "{output}");
         the_view_shows_what_is_gone(&output);
 
         let script = "ls /etc/left-behind; ls /etc/passwd; kill -KILL $$";

@@ -103,7 +103,7 @@ fn has_capability(number: u32) -> Result<bool> {
 // ANCHOR: sudo
 fn offer_sudo(refusal: Refusal) -> Result<Powers> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let program = own_path().context("find this program's own path")?;
+    let program = own_path()?;
     let words = [OsString::from("sudo"), program.clone().into()].into_iter().chain(arguments.clone());
     let command = words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");
     let reason = format!(
@@ -124,9 +124,14 @@ fn offer_sudo(refusal: Refusal) -> Result<Powers> {
     Err(anyhow!(failure).context("execve \"sudo\""))
 }
 
-/// Where this program lies. One that runs from a copy of itself (chapter 6's) still has the name that it was called by.
-fn own_path() -> std::io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
+/// Where this program lies, to be executed once more. One that runs from a copy of itself (chapter 6's) still has the
+/// name that it was called by.
+///
+/// # Errors
+///
+/// readlink(2)'s errno for /proc/self/exe.
+pub fn own_path() -> Result<PathBuf> {
+    let path = std::env::current_exe().context("find this program's own path")?;
     let name = std::env::args_os().next().map(PathBuf::from);
     Ok(if path.is_file() { path } else { name.unwrap_or(path) })
 }

@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ch01_pid::{Child, Report, Signals, Spawn};
-use ch04_cgroups::{Cgroup, Limits, Place, Usage};
+use ch04_cgroups::{Cgroup, Limits, Owned, Place, Usage};
 use lesson::Lesson;
 use log::info;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::owned::Owned;
 use crate::plot::{Output, Plot, Sample, Unit};
 use crate::record::Record;
 // ANCHOR_END: imports

@@ -32,6 +32,7 @@ pub fn overwrite(stage: &Stage, container: &Container) -> Result<Answer> {
     let held = start(
         stage.lesson,
         container,
+        None,
         &[child.as_fd()],
         || Ok(()),
         |report| {

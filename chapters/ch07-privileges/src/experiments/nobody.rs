@@ -28,6 +28,7 @@ pub fn run(lesson: &Lesson, container: &Container) -> Result<()> {
     let held = start(
         lesson,
         container,
+        None,
         &[child.as_fd()],
         || Ok(()),
         |report| {

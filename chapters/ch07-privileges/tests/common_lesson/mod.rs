@@ -12,6 +12,9 @@ use testing::{Program, Running, Sandbox, poll};
 pub const LESSON: &str = env!("CARGO_BIN_EXE_ch07-privileges");
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// Longer than any test waits: a command that ends by itself would pass for one that was killed.
+const SLEEP: &str = "600";
+
 /// Who runs the lesson, and where.
 pub enum World {
     /// Root, in a sandbox.
@@ -40,7 +43,7 @@ impl World {
 
     /// The same, running; returns the command's process, once it is one called `sleep`.
     pub fn sleep(&self, flags: &[&str]) -> (Running, i32) {
-        let running = self.lesson().arg("--quiet").args(flags).args(["--", "sleep", "60"]).spawn();
+        let running = self.lesson().arg("--quiet").args(flags).args(["--", "sleep", SLEEP]).spawn();
         let command = poll(LIMIT, || {
             // To look through all of /proc takes a slow machine's processor away from the lesson.
             sleep(Duration::from_millis(50));
