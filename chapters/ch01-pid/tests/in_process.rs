@@ -3,8 +3,8 @@
 
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use ch01_pid::spawn::exit_now;
@@ -13,38 +13,16 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use testing::{poll, process};
 
-const TESTS: [(&str, fn()); 7] = [
-    ("a_child_starts_in_its_cgroup", a_child_starts_in_its_cgroup),
-    ("a_panic_of_the_child_is_an_error_of_the_parent", a_panic_of_the_child_is_an_error_of_the_parent),
-    ("a_child_that_is_not_released_is_killed_and_reaped", a_child_that_is_not_released_is_killed_and_reaped),
-    ("a_child_that_is_detached_lives_on", a_child_that_is_detached_lives_on),
-    ("flags_that_share_memory_are_refused", flags_that_share_memory_are_refused),
-    ("an_errno_keeps_its_place", an_errno_keeps_its_place),
-    ("a_status_is_not_lost_where_sigchld_was_ignored", a_status_is_not_lost_where_sigchld_was_ignored),
-];
-
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
-        return;
-    }
-    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let chosen = TESTS.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
-    let chosen: Vec<_> = chosen.collect();
-    println!("\nrunning {} tests", chosen.len());
-    let mut failed = 0;
-    for (name, test) in &chosen {
-        let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
-        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-        failed += usize::from(!passed);
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    let (passed, filtered) = (chosen.len() - failed, TESTS.len() - chosen.len());
-    println!(
-        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out; finished in 0.00s\n"
-    );
-    std::process::exit(if failed == 0 { 0 } else { 101 });
+fn main() -> ExitCode {
+    testing::run_tests!(
+        a_child_starts_in_its_cgroup,
+        a_panic_of_the_child_is_an_error_of_the_parent,
+        a_child_that_is_not_released_is_killed_and_reaped,
+        a_child_that_is_detached_lives_on,
+        flags_that_share_memory_are_refused,
+        an_errno_keeps_its_place,
+        a_status_is_not_lost_where_sigchld_was_ignored,
+    )
 }
 
 /// Leaves a trace where it is dropped.

@@ -15,37 +15,12 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, pipe, setgroups, setresgid, setresuid};
 use testing::PlainUser;
 
-/// Runs the tests that the command line names, one after the other, and reports as libtest does.
-pub fn main(tests: &[(&str, fn())]) {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        tests.iter().for_each(|(name, _)| println!("{name}: test"));
-        return;
-    }
-    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let chosen = tests.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
-    let chosen: Vec<_> = chosen.collect();
-    println!("\nrunning {} tests", chosen.len());
-    let mut failed = 0;
-    for (name, test) in &chosen {
-        let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
-        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-        failed += usize::from(!passed);
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    let (passed, filtered) = (chosen.len() - failed, tests.len() - chosen.len());
-    println!(
-        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out; finished in 0.00s\n"
-    );
-    std::process::exit(if failed == 0 { 0 } else { 101 });
-}
-
 /// The tests of a file by their names.
 #[macro_export]
 macro_rules! tests {
     ($($name:ident),+ $(,)?) => {
-        fn main() {
-            forked::main(&[$((stringify!($name), $name as fn())),+]);
+        fn main() -> std::process::ExitCode {
+            testing::run_tests!($($name),+)
         }
     };
 }
