@@ -13,7 +13,7 @@ use ch01_pid::{Child, Signals, Spawn, init};
 use ch02_mount::build_root;
 use ch03_net::loopback;
 use ch04_cgroups::place::{may_make_cgroups, re_execute_delegated};
-use ch04_cgroups::{Cgroup, Hierarchies, Place, sweep};
+use ch04_cgroups::{Cgroup, Hierarchies, Owned};
 use lesson::{Lesson, privileges, untold};
 use log::info;
 use nix::sched::{CloneFlags, unshare};
@@ -42,16 +42,6 @@ pub fn delegated_cgroups(consequence: &str) -> Result<Option<Hierarchies>> {
     info!(target: "say", "{consequence}: {}.", lesson::describe(&refusal));
     Ok(None)
 }
-
-/// A cgroup without limits, once what a killed lesson has left is gone.
-fn create_cgroup(hierarchies: &Hierarchies) -> Result<Cgroup> {
-    // Two lessons may have the same pid, in two PID namespaces, so the time is in the name too.
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let name = format!("{PREFIX}{}-{:x}", std::process::id(), now.as_micros() & 0xff_ffff);
-    let place = Place::near(hierarchies, &name, &[])?;
-    sweep::sweep(&place, PREFIX)?;
-    Cgroup::create(&place)
-}
 // ANCHOR_END: cgroup
 
 // ANCHOR: container
@@ -59,7 +49,7 @@ fn create_cgroup(hierarchies: &Hierarchies) -> Result<Cgroup> {
 #[derive(Debug)]
 pub struct Container {
     child: Option<Child>,
-    cgroup: Option<Cgroup>,
+    cgroup: Option<Owned>,
 }
 
 impl Container {
@@ -70,14 +60,15 @@ impl Container {
         hierarchies: Option<Hierarchies>,
         signals: &Signals,
     ) -> Result<Container> {
-        let cgroup = untold(|| hierarchies.as_ref().map(create_cgroup).transpose())?;
+        let cgroup =
+            untold(|| hierarchies.map(|hierarchies| Owned::near(&hierarchies, PREFIX, &[])).transpose())?;
         let mut container = Container { child: None, cgroup };
         let namespaces = CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWPID
             | CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWUTS
             | CloneFlags::CLONE_NEWIPC;
-        let directory = container.cgroup.as_ref().and_then(Cgroup::directory);
+        let directory = container.cgroup.as_deref().and_then(Cgroup::directory);
         let spawn = Spawn::new().namespaces(namespaces).keep(lesson.descriptors()).dies_with_parent();
         let spawn = match directory {
             Some(directory) => spawn.cgroup(directory),
@@ -129,11 +120,7 @@ impl Container {
 
     fn take_down(&mut self) -> Result<()> {
         drop(self.child.take());
-        let Some(cgroup) = self.cgroup.take() else { return Ok(()) };
-        untold(|| {
-            cgroup.kill_all()?;
-            cgroup.remove()
-        })
+        self.cgroup.take().map_or(Ok(()), |cgroup| untold(|| cgroup.remove()))
     }
 }
 
